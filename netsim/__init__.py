@@ -1,0 +1,1 @@
+"""Many nodes, bad networks: the simulator."""

@@ -1,0 +1,305 @@
+"""Frozen, validated configuration. Every field is a command-line flag and a key of the TOML file.
+
+A node's configuration is made of groups (data, training, gossip, evaluation) that the simulator shares;
+flags and files are flat: `local_epochs` is `--local-epochs` and the key `local-epochs`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, dataclass
+from typing import Any, Literal, TypeVar, get_args, get_origin
+from urllib.parse import urlsplit
+
+from p2pfl.errors import ConfigError
+
+GossipMode = Literal["push", "pull", "push-pull"]
+MergeRule = Literal["mean", "age", "samples"]
+Schedule = Literal["constant", "cosine"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+T = TypeVar("T")
+
+
+def option(default: Any = MISSING, help: str = "", *, env: str | None = None) -> Any:
+    """A dataclass field with the help text that the command line shows. env: environment variable."""
+    return dataclasses.field(default=default, metadata={"help": help, "env": env})
+
+
+def group(kind: type[T]) -> T:
+    """A field that holds another configuration class, with its defaults."""
+    return typing.cast(T, dataclasses.field(default_factory=kind, metadata={"group": True}))
+
+
+def check(ok: bool, message: str) -> None:
+    if not ok:
+        raise ConfigError(message)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which data, and how it is split."""
+
+    dataset: str = option(
+        "digits",
+        "digits, mnist, fashion-mnist, cifar10, a .npz file (MedMNIST array names), or a folder of class folders.",
+    )
+    data_dir: str | None = option(
+        None, "Where data sets lie or are downloaded to. [default: the user's data folder]", env="P2PFL_DATA"
+    )
+    classes: tuple[str, ...] = option(
+        (), "Class names in label order, for a data set that does not name them all."
+    )
+    task: str | None = option(None, "Name of the task; peers of another task are refused. [default: the data set's]")
+    keep_classes: tuple[str, ...] = option((), "Keep only these classes, e.g. 3,7.")
+    keep_per_class: tuple[str, ...] = option(
+        (), "Share of each class's training samples to keep, e.g. 0=1.0,rest=0.075."
+    )
+    keep_writers: int | None = option(None, "Keep only the samples of the first N writers (MNIST).")
+    partition: str = option(
+        "iid",
+        "How the training data is split over nodes: iid, dirichlet:A, classes:K, bias:B, groups:SPEC, quantity:A, "
+        "by-writer, draw:K.",
+    )
+    partition_seed: int = option(0, "Seed of the split; equal on all nodes of one split.")
+
+    def __post_init__(self) -> None:
+        check(self.partition_seed >= 0, "partition-seed must be 0 or more")
+        check(self.keep_writers is None or self.keep_writers >= 1, "keep-writers must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """What a node does alone."""
+
+    model: str = option(
+        "mlp", "softmax, mlp, cnn, cnn-dropout, cnn-sigmoid, resnet18, or package.module:factory."
+    )
+    init_seed: int | None = option(
+        None, "Seed of the initial weights; equal on all nodes. [default: from model and task]"
+    )
+    rounds: int = option(20, "Rounds of local training; 0 trains until stopped.")
+    local_epochs: int | None = option(None, "Passes over the node's own data in a round. [default: 1]")
+    local_steps: int | None = option(None, "Batches in a round, instead of --local-epochs.")
+    batch_size: int = option(32, "Samples in a batch.")
+    lr: float = option(0.1, "Learning rate of SGD.")
+    lr_schedule: Schedule = option(
+        "constant", "constant, or cosine (falls to 0 over the rounds; for long runs on skewed data)."
+    )
+    momentum: float = option(0.0, "Momentum of SGD, in [0, 1).")
+    weight_decay: float = option(0.0, "L2 penalty, 0 or more.")
+
+    def __post_init__(self) -> None:
+        check(self.rounds >= 0, "rounds must be 0 (until stopped) or more")
+        check(
+            self.local_epochs is None or self.local_steps is None,
+            "local-epochs and local-steps exclude each other; give one of them",
+        )
+        check(self.local_epochs is None or self.local_epochs >= 1, "local-epochs must be at least 1")
+        check(self.local_steps is None or self.local_steps >= 1, "local-steps must be at least 1")
+        check(self.batch_size >= 1, "batch-size must be at least 1")
+        check(0 < self.lr < float("inf"), "lr must be above 0")
+        check(0 <= self.momentum < 1, "momentum must be in [0, 1)")
+        check(0 <= self.weight_decay < float("inf"), "weight-decay must be 0 or more")
+        check(
+            self.lr_schedule != "cosine" or self.rounds > 0,
+            "lr-schedule cosine needs a number of rounds; give --rounds",
+        )
+
+    def steps(self, samples: int) -> int:
+        """Batches in one round over `samples` samples; the last batch of an epoch may be smaller."""
+        if self.local_steps is not None:
+            return self.local_steps
+        return (self.local_epochs or 1) * -(-samples // self.batch_size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GossipConfig:
+    """What nodes say to each other, and how often."""
+
+    gossip: GossipMode = option("push-pull", "push, pull or push-pull: what an exchange carries.")
+    fanout: int = option(2, "Peers that a node exchanges with after each round.")
+    merge: MergeRule = option(
+        "mean", "mean (all equal), age (by samples seen) or samples (by training samples held)."
+    )
+    settle: int = option(4, "Push-pull exchanges with merging and no training after the last round.")
+    interval: float = option(1.0, "Least time between a node's exchanges, in seconds; 0: as fast as it trains.")
+    codec: str = option("f32", "How weights travel: f32, f16 (half the bytes), or either with +deflate.")
+    view_size: int = option(64, "Most peers that a node remembers.")
+
+    def __post_init__(self) -> None:
+        check(self.fanout >= 1, "fanout must be at least 1; a node that tells nobody does not gossip")
+        check(self.settle >= 0, "settle must be 0 or more")
+        check(0 <= self.interval < float("inf"), "interval must be 0 or more seconds")
+        check(self.view_size >= 1, "view-size must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    evaluate_every: int = option(1, "Evaluate on the held-out data every N rounds; 0: never.")
+    evaluate_samples: int = option(0, "Held-out samples in an evaluation; 0: all.")
+
+    def __post_init__(self) -> None:
+        check(self.evaluate_every >= 0, "evaluate-every must be 0 (never) or more")
+        check(self.evaluate_samples >= 0, "evaluate-samples must be 0 (all) or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeConfig:
+    """One node. See docs/design.md for what each choice trades."""
+
+    listen: str = option("127.0.0.1:8470", "HOST:PORT to listen on; port 0 takes a free one.")
+    advertise: str | None = option(
+        None, "URL under which peers reach this node. [default: the listening address]"
+    )
+    peers: tuple[str, ...] = option((), "URL of a node to start with; repeatable, or a comma list.")
+    min_peers: int = option(0, "Peers to know before training starts.")
+    wait: float = option(60.0, "Longest wait for --min-peers, in seconds; then it trains with those it has.")
+    name: str = option("", "A name for people, in logs and status.")
+    shard: str = option("0/1", "I/N: take the I-th of the N parts of the split, counted from 0.")
+    threads: int = option(1, "Torch threads for training; more than one pays only for large models.")
+    seed: int | None = option(None, "Seed of batch order, dropout and peer choice. [default: from the OS]")
+    state_dir: str | None = option(None, "Folder that keeps weights, round and identity over restarts.")
+    journal: str | None = option(None, "File to append every event to, as JSON lines.")
+    exit_when_done: bool = option(False, "Exit once this node and all live peers it knows are done.")
+    linger: float = option(60.0, "With --exit-when-done: longest wait for the others, in seconds.")
+    log_level: LogLevel = option("info", "debug, info, warning or error.")
+    log_json: bool = option(False, "Log JSON lines instead of text.")
+    data: DataConfig = group(DataConfig)
+    training: TrainingConfig = group(TrainingConfig)
+    gossip: GossipConfig = group(GossipConfig)
+    evaluation: EvaluationConfig = group(EvaluationConfig)
+
+    def __post_init__(self) -> None:
+        parse_listen(self.listen)
+        parse_shard(self.shard)
+        for peer in self.peers:
+            check_url("peers", peer)
+        if self.advertise is not None:
+            check_url("advertise", self.advertise)
+        check(self.min_peers >= 0, "min-peers must be 0 or more")
+        check(
+            self.min_peers <= self.gossip.view_size,
+            f"min-peers {self.min_peers} is more than view-size {self.gossip.view_size} can hold",
+        )
+        check(0 <= self.wait < float("inf"), "wait must be 0 or more seconds")
+        check(0 <= self.linger < float("inf"), "linger must be 0 or more seconds")
+        check(self.threads >= 1, "threads must be at least 1")
+        check(self.seed is None or self.seed >= 0, "seed must be 0 or more")
+        check(len(self.name) <= 64, "name must have at most 64 characters")
+
+
+def parse_listen(listen: str) -> tuple[str, int]:
+    """"HOST:PORT" -> (host, port); IPv6 hosts stand in brackets. ConfigError if it is neither."""
+    host, colon, port = listen.rpartition(":")
+    if not colon or not host or not port.isdecimal() or int(port) > 65535:
+        raise ConfigError(f"listen {listen!r} is not HOST:PORT; for example 127.0.0.1:8470 or [::1]:8470")
+    return host.strip("[]"), int(port)
+
+
+def parse_shard(shard: str) -> tuple[int, int]:
+    """"I/N" -> (index, parts). ConfigError unless 0 <= I < N."""
+    index, slash, parts = shard.partition("/")
+    if not slash or not index.isdecimal() or not parts.isdecimal() or not int(index) < int(parts):
+        raise ConfigError(f"shard {shard!r} is not I/N with 0 <= I < N; for example 0/4, 1/4, 2/4, 3/4")
+    return int(index), int(parts)
+
+
+def check_url(key: str, url: str) -> None:
+    """ConfigError unless url is http(s)://host:port with nothing behind it."""
+    try:
+        parts = urlsplit(url)
+        good = (
+            parts.scheme in ("http", "https")
+            and bool(parts.hostname)
+            and parts.port is not None
+            and parts.path in ("", "/")
+            and not (parts.query or parts.fragment or parts.username or parts.password)
+        )
+    except ValueError:
+        good = False
+    check(good, f"{key}: {url!r} is not http://HOST:PORT; for example http://127.0.0.1:8470")
+
+
+@dataclass(frozen=True)
+class Key:
+    """One flat key of a configuration class. group: name of the nested class's field, "" at the top."""
+
+    name: str
+    group: str
+    type: Any
+    default: Any
+    help: str
+    env: str | None
+
+
+def keys(kind: type[Any]) -> Iterator[Key]:
+    """The flat keys of a configuration class, its own first, then its groups', in order of definition."""
+    hints = typing.get_type_hints(kind)
+    fields = dataclasses.fields(kind)
+    for field in fields:
+        if not field.metadata.get("group"):
+            yield Key(
+                field.name, "", hints[field.name], field.default, field.metadata["help"], field.metadata["env"]
+            )
+    for field in fields:
+        if field.metadata.get("group"):
+            for key in keys(hints[field.name]):
+                yield dataclasses.replace(key, group=field.name)
+
+
+def build(kind: type[T], values: Mapping[str, object]) -> T:
+    """A configuration from flat keys (`local_epochs` or `local-epochs`); what is absent keeps its default.
+
+    Raises ConfigError for an unknown key (with the nearest known one), a wrong type or a bad value.
+    """
+    known = {key.name: key for key in keys(kind)}
+    grouped: dict[str, dict[str, object]] = {"": {}}
+    for raw, value in values.items():
+        name = raw.replace("-", "_")
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0].replace('_', '-')!r}?" if near else ""
+            raise ConfigError(f"unknown key {raw!r}{hint}")
+        key = known[name]
+        grouped.setdefault(key.group, {})[name] = _convert(name, key.type, value)
+    hints = typing.get_type_hints(kind)
+    nested = {name: hints[name](**flat) for name, flat in grouped.items() if name}
+    return kind(**grouped[""], **nested)
+
+
+def flatten(config: Any) -> dict[str, object]:
+    """The flat keys and values of a configuration, with dashes: what build() takes, without the Nones."""
+    flat = {}
+    for key in keys(type(config)):
+        value = getattr(getattr(config, key.group) if key.group else config, key.name)
+        if value is not None:
+            flat[key.name.replace("_", "-")] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+def _convert(name: str, kind: Any, value: object) -> object:
+    """`value` as the field's type; comma lists become tuples, whole floats are not ints."""
+    shown = name.replace("_", "-")
+    if get_origin(kind) in (types.UnionType, typing.Union):
+        if value is None:
+            return None
+        (kind,) = (member for member in get_args(kind) if member is not type(None))
+    if get_origin(kind) is Literal:
+        choices = get_args(kind)
+        check(value in choices, f"{shown} must be one of {', '.join(map(str, choices))}, not {value!r}")
+        return value
+    if get_origin(kind) is tuple:
+        items = [value] if isinstance(value, str) else value
+        if not isinstance(items, list | tuple) or not all(isinstance(item, str) for item in items):
+            raise ConfigError(f"{shown} must be a list of strings, not {value!r}")
+        return tuple(part.strip() for item in items for part in item.split(",") if part.strip())
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        raise ConfigError(f"{shown} must be a value of type {kind.__name__}, not {value!r}")
+    return value

@@ -1,0 +1,188 @@
+"""Everything that can go wrong, as one tree.
+
+    P2pflError
+    |-- UsageError              the user asked for something impossible                    exit 2
+    |   |-- ConfigError         an unknown key, a value out of range, keys that exclude each other
+    |   `-- PartitionError      the data cannot be split as asked
+    |-- SetupError              the surroundings are not as the user believed              exit 1
+    |   |-- DataError           a data set is missing or is not what it should be
+    |   |-- ModelError          a model factory that cannot be used
+    |   |-- StorageError        a state directory or file that cannot be read or written
+    |   `-- ListenError         the address cannot be listened on
+    |-- SimulationError         the simulator itself broke (a dead worker, a lost process) exit 1
+    `-- PeerError               a peer's fault: refused, counted, shown; never stops the node
+        |-- FrameError          bytes that are not a frame for us; answered with a 4xx problem document
+        |   `-- (one class for each rule of docs/protocol.md, below)
+        |-- Unreachable         definite: nothing was delivered
+        |-- TimedOut            indefinite: it may or may not have been delivered
+        |-- Refused             definite: the peer answered with an error
+        `-- BadAnswer           the peer answered with something that is not an answer
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class P2pflError(Exception):
+    """Base of all. `str()` is one line: what is wrong and, where there is a cure, what to do."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class UsageError(P2pflError):
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """A configuration key or value that cannot be used."""
+
+
+class PartitionError(UsageError):
+    """The data set cannot be split as asked; the message names the partition."""
+
+
+class SetupError(P2pflError):
+    """The user's surroundings are not as expected."""
+
+
+class DataError(SetupError):
+    """A data set is missing, unreadable, or has too few classes or samples."""
+
+
+class ModelError(SetupError):
+    """A model that cannot be built or cannot be flattened."""
+
+
+class StorageError(SetupError):
+    """A state directory, checkpoint or journal that cannot be read or written."""
+
+
+class ListenError(SetupError):
+    """The listening address is taken or not ours."""
+
+
+class SimulationError(P2pflError):
+    """The simulator broke: a worker died, a process did not start."""
+
+
+class PeerError(P2pflError):
+    """A peer's fault. `reason` is the counter's name and the problem document's type."""
+
+    reason: ClassVar[str] = "peer-error"
+
+
+class FrameError(PeerError):
+    """Bytes that are refused. `status` is the HTTP status of the answer."""
+
+    reason = "bad-frame"
+    status: ClassVar[int] = 400
+
+
+class Truncated(FrameError):
+    """The body ended inside the frame."""
+
+    reason = "truncated"
+
+
+class TooLarge(FrameError):
+    """More bytes than a frame for this layout can have; refused while streaming."""
+
+    reason = "too-large"
+    status = 413
+
+
+class Malformed(FrameError):
+    """Not the msgpack that docs/protocol.md describes: wrong outer type, nesting, trailing bytes."""
+
+    reason = "malformed"
+
+
+class DuplicateKey(FrameError):
+    reason = "duplicate-key"
+
+
+class MissingField(FrameError):
+    reason = "missing-field"
+
+
+class BadField(FrameError):
+    """A field of the wrong type or out of its range."""
+
+    reason = "bad-field"
+
+
+class WrongVersion(FrameError):
+    reason = "wrong-version"
+
+
+class WrongKind(FrameError):
+    """A frame of another kind than this route takes."""
+
+    reason = "wrong-kind"
+
+
+class WrongTask(FrameError):
+    """The peer trains something else; the message names the difference."""
+
+    reason = "wrong-task"
+    status = 409
+
+
+class WrongLayout(FrameError):
+    """The peer's flat vector means something else."""
+
+    reason = "wrong-layout"
+    status = 409
+
+
+class UnknownCodec(FrameError):
+    reason = "unknown-codec"
+    status = 415
+
+
+class WrongLength(FrameError):
+    """Element count, payload length and layout disagree."""
+
+    reason = "wrong-length"
+
+
+class BadChecksum(FrameError):
+    reason = "bad-checksum"
+
+
+class NotFinite(FrameError):
+    """A weight is NaN or infinite."""
+
+    reason = "not-finite"
+    status = 422
+
+
+class TooSlow(FrameError):
+    """The body did not arrive within the time limit."""
+
+    reason = "too-slow"
+    status = 408
+
+
+class Unreachable(PeerError):
+    reason = "unreachable"
+
+
+class TimedOut(PeerError):
+    reason = "timed-out"
+
+
+class Refused(PeerError):
+    """`cause` is the peer's own reason (its problem document's type), `http_status` its status."""
+
+    reason = "refused"
+
+    def __init__(self, message: str, *, cause: str, http_status: int) -> None:
+        super().__init__(message)
+        self.cause = cause
+        self.http_status = http_status
+
+
+class BadAnswer(PeerError):
+    reason = "bad-answer"

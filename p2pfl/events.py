@@ -1,0 +1,172 @@
+"""What a node can observe about itself: the vocabulary of the journal, the log and the metrics.
+
+An event holds nothing of the host (no path, no wall time): whoever records it adds the time by the node's
+clock and the node's id. Sizes are bytes, durations seconds by the node's clock.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from p2pfl.gossip.messages import NodeState
+
+
+@dataclass(frozen=True)
+class Event:
+    @property
+    def kind(self) -> str:
+        """The event's name in the journal: `ModelMerged` is "model-merged"."""
+        return re.sub(r"(?<!^)(?=[A-Z])", "-", type(self).__name__).lower()
+
+    def as_dict(self) -> dict[str, object]:
+        return {"event": self.kind, **dataclasses.asdict(self)}
+
+
+Observe = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class Started(Event):
+    """The node listens. labels: training samples of each class, in label order."""
+
+    id: str
+    name: str
+    url: str
+    task: str
+    model: str
+    fingerprint: str
+    parameters: int
+    samples: int
+    labels: tuple[int, ...]
+    resumed_round: int
+
+
+@dataclass(frozen=True)
+class StateChanged(Event):
+    state: NodeState
+
+
+@dataclass(frozen=True)
+class Joined(Event):
+    """A late joiner started from the median of these peers' models."""
+
+    peers: tuple[str, ...]
+    age: float
+
+
+@dataclass(frozen=True)
+class PeerAdded(Event):
+    """An address was called and answered as this id: it is in the view now."""
+
+    peer: str
+    url: str
+
+
+@dataclass(frozen=True)
+class PeerDropped(Event):
+    peer: str
+    url: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Trained(Event):
+    """One round's local training. loss: mean training loss over its batches."""
+
+    round: int
+    steps: int
+    samples: int
+    loss: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Merged(Event):
+    """Own model and inbox became one. weights: own first, then in the order of `senders`; they sum to 1."""
+
+    rule: str
+    senders: tuple[str, ...]
+    weights: tuple[float, ...]
+    age_before: float
+    age: float
+
+
+@dataclass(frozen=True)
+class Published(Event):
+    """A new snapshot is what peers get from now on."""
+
+    version: int
+    round: int
+    age: float
+
+
+@dataclass(frozen=True)
+class Exchanged(Event):
+    """One request of ours: hello, push, pull or push-pull. outcome: "ok" or the failure's reason.
+
+    sent, received: bytes of the bodies. got_model: a model came back and went to the inbox.
+    """
+
+    mode: Literal["hello", "push", "pull", "push-pull"]
+    peer: str
+    url: str
+    sent: int
+    received: int
+    got_model: bool
+    seconds: float
+    outcome: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Served(Event):
+    """One request of a peer that we answered with success. received, sent: bytes of the bodies."""
+
+    mode: Literal["hello", "push", "pull", "push-pull"]
+    peer: str
+    received: int
+    sent: int
+
+
+@dataclass(frozen=True)
+class Rejected(Event):
+    """A peer's message was refused. source: the address it came from. reason: a PeerError's."""
+
+    source: str
+    peer: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Evaluated(Event):
+    """The model on held-out data. confusion[i][j]: samples of class i taken for class j."""
+
+    round: int
+    age: float
+    samples: int
+    loss: float
+    accuracy: float
+    balanced_accuracy: float
+    confusion: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class RoundCompleted(Event):
+    round: int
+    age: float
+
+
+@dataclass(frozen=True)
+class Checkpointed(Event):
+    round: int
+
+
+@dataclass(frozen=True)
+class Stopped(Event):
+    round: int
+    state: NodeState

@@ -1,0 +1,173 @@
+"""What nodes say to each other: frozen values, no bytes (those are codec.py) and no behaviour.
+
+The nouns are those of docs/protocol.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Vector = npt.NDArray[np.float32]  # (P,) float32, contiguous
+
+NodeState = Literal["waiting", "training", "settling", "done"]
+NODE_STATES: tuple[NodeState, ...] = ("waiting", "training", "settling", "done")
+
+
+def _digest(value: object) -> str:
+    """32 hex digits (BLAKE2b-128) of a value's canonical JSON: sorted keys, no spaces, ASCII."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is learnt: nodes exchange only with nodes of the same task.
+
+    classes: names in label order.  input_shape: (channels, height, width) or (features,).
+    mean, std: per channel, of inputs scaled to [0, 1]; the normalisation is part of the task because
+    weights trained behind another normalisation compute another function.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    input_shape: tuple[int, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def as_dict(self) -> dict[str, object]:
+        return {
+            "name": self.name,
+            "classes": list(self.classes),
+            "input_shape": list(self.input_shape),
+            "mean": list(self.mean),
+            "std": list(self.std),
+        }
+
+    @cached_property
+    def digest(self) -> str:
+        return _digest(self.as_dict())
+
+    def difference(self, other: Task) -> str:
+        """The first difference in words, "" if there is none: `name is 'mnist' here, 'digits' there`."""
+        for key, ours in self.as_dict().items():
+            theirs = other.as_dict()[key]
+            if ours != theirs:
+                return f"{key} is {ours!r} here, {theirs!r} there"
+        return ""
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One named tensor inside the flat vector. dtype: its type in the module ("float32", ...)."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+
+    @property
+    def size(self) -> int:
+        return prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a model's tensors lie in the flat float32 vector (P,): in this order, each in C order.
+
+    model: the model's name, so that two models of equal shapes but different functions differ.
+    """
+
+    model: str
+    tensors: tuple[TensorSpec, ...]
+
+    @cached_property
+    def size(self) -> int:
+        """P, the number of elements."""
+        return sum(tensor.size for tensor in self.tensors)
+
+    def as_dict(self) -> dict[str, object]:
+        return {
+            "model": self.model,
+            "tensors": [{"name": t.name, "shape": list(t.shape), "dtype": t.dtype} for t in self.tensors],
+        }
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """32 hex digits; also seeds the initial weights, so that nodes that never spoke start equal."""
+        return _digest(self.as_dict())
+
+
+@dataclass(frozen=True)
+class ViewEntry:
+    """A node that the sender has itself called and found to be `id`. url: http(s)://host:port."""
+
+    id: str
+    url: str
+
+
+@dataclass(frozen=True)
+class Sender:
+    """Who speaks.
+
+    id: 1 to 64 characters of [0-9A-Za-z._-].  name: for people, may be empty.
+    url: where it can be called; "" if it cannot; an empty host ("http://:8470") asks the receiver to
+    fill in the address that the message came from.
+    """
+
+    id: str
+    url: str
+    state: NodeState
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class ModelHead:
+    """A model's metadata.
+
+    version: the sender's snapshot counter.  round: the sender's own completed rounds.
+    age: samples that this lineage has seen.  samples: training samples that the sender holds.
+    wants_reply: a push-pull: answer with your own model.
+    """
+
+    sender: Sender
+    task: Task
+    fingerprint: str
+    version: int
+    round: int
+    age: float
+    samples: int
+    wants_reply: bool = False
+    view: tuple[ViewEntry, ...] = ()
+
+
+@dataclass(frozen=True)
+class Model:
+    """A decoded model frame. weights: (P,) float32, finite, owned by the receiver.
+
+    digest: 16 bytes, XXH3-128 of the encoded weights: names the snapshot's content.
+    """
+
+    head: ModelHead
+    weights: Vector
+    digest: bytes
+
+
+@dataclass(frozen=True)
+class Hello:
+    """A small message by which nodes make themselves and their view known, and are checked.
+
+    Sent before the first exchange with an address, and answered with the receiver's own Hello.
+    """
+
+    sender: Sender
+    task: Task
+    fingerprint: str
+    round: int
+    view: tuple[ViewEntry, ...] = ()

@@ -1,0 +1,1 @@
+"""How messages travel: HTTP out and in."""
