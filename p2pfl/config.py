@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -109,6 +110,15 @@ class TrainingConfig:
             self.lr_schedule != "cosine" or self.rounds > 0,
             "lr-schedule cosine needs a number of rounds; give --rounds",
         )
+
+    def learning_rate(self, round: int) -> float:
+        """Of the round after `round` completed ones: constant, or lr x (1 + cos(pi x round / rounds)) / 2.
+
+        Cosine: Loshchilov and Hutter 2017, equation 5, without restarts.
+        """
+        if self.lr_schedule == "constant":
+            return self.lr
+        return self.lr * (1 + math.cos(math.pi * min(round, self.rounds) / self.rounds)) / 2
 
     def steps(self, samples: int) -> int:
         """Batches in one round over `samples` samples; the last batch of an epoch may be smaller."""

@@ -1,26 +1,28 @@
 """Everything that can go wrong, as one tree.
 
-    P2pflError
-    |-- UsageError              the user asked for something impossible                    exit 2
-    |   |-- ConfigError         an unknown key, a value out of range, keys that exclude each other
-    |   `-- PartitionError      the data cannot be split as asked
-    |-- SetupError              the surroundings are not as the user believed              exit 1
-    |   |-- DataError           a data set is missing or is not what it should be
-    |   |-- ModelError          a model factory that cannot be used
-    |   |-- StorageError        a state directory or file that cannot be read or written
-    |   `-- ListenError         the address cannot be listened on
-    |-- SimulationError         the simulator itself broke (a dead worker, a lost process) exit 1
-    `-- PeerError               a peer's fault: refused, counted, shown; never stops the node
-        |-- FrameError          bytes that are not a frame for us; answered with a 4xx problem document
-        |   `-- (one class for each rule of docs/protocol.md, below)
-        |-- Unreachable         definite: nothing was delivered
-        |-- TimedOut            indefinite: it may or may not have been delivered
-        |-- Refused             definite: the peer answered with an error
-        `-- BadAnswer           the peer answered with something that is not an answer
+P2pflError
+|-- UsageError              the user asked for something impossible                    exit 2
+|   |-- ConfigError         an unknown key, a value out of range, keys that exclude each other
+|   `-- PartitionError      the data cannot be split as asked
+|-- SetupError              the surroundings are not as the user believed              exit 1
+|   |-- DataError           a data set is missing or is not what it should be
+|   |-- ModelError          a model factory that cannot be used
+|   |-- StorageError        a state directory or file that cannot be read or written
+|   `-- ListenError         the address cannot be listened on
+|-- SimulationError         the simulator itself broke (a dead worker, a lost process) exit 1
+`-- PeerError               a peer's fault: refused, counted, shown; never stops the node
+    |-- FrameError          bytes that are not a frame for us; answered with a 4xx problem document
+    |   `-- (one class for each rule of docs/protocol.md, below)
+    |-- Unreachable         definite: nothing was delivered
+    |-- TimedOut            indefinite: it may or may not have been delivered
+    |-- Refused             definite: the peer answered with an error
+    `-- BadAnswer           the peer answered with something that is not an answer
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar
 
 
@@ -165,6 +167,25 @@ class TooSlow(FrameError):
     status = 408
 
 
+class NoSuchRoute(FrameError):
+    """A path that a node does not serve."""
+
+    reason = "no-such-route"
+    status = 404
+
+
+class WrongMethod(FrameError):
+    reason = "wrong-method"
+    status = 405
+
+
+class Busy(FrameError):
+    """As many bodies are being received as memory allows; the peer may try again."""
+
+    reason = "busy"
+    status = 503
+
+
 class Unreachable(PeerError):
     reason = "unreachable"
 
@@ -186,3 +207,21 @@ class Refused(PeerError):
 
 class BadAnswer(PeerError):
     reason = "bad-answer"
+
+
+@contextmanager
+def plain() -> Iterator[None]:
+    """Turn an exception group that holds nothing but our own errors into the first of them.
+
+    Nurseries wrap what leaves them in groups; callers want the error that the user can do something about.
+    """
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        ours, others = group.split(P2pflError)
+        if ours is None or others is not None:
+            raise
+        first: BaseException = ours
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        raise first from None

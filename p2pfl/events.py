@@ -6,24 +6,32 @@ clock and the node's id. Sizes are bytes, durations seconds by the node's clock.
 
 from __future__ import annotations
 
-import dataclasses
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from p2pfl.gossip.messages import NodeState
 
 
 @dataclass(frozen=True)
 class Event:
-    @property
-    def kind(self) -> str:
-        """The event's name in the journal: `ModelMerged` is "model-merged"."""
-        return re.sub(r"(?<!^)(?=[A-Z])", "-", type(self).__name__).lower()
+    """Fields are plain values and tuples of them."""
+
+    kind: ClassVar[str] = "event"
+
+    def __init_subclass__(cls) -> None:
+        """The event's name in the journal: `StateChanged` is "state-changed"."""
+        cls.kind = re.sub(r"(?<!^)(?=[A-Z])", "-", cls.__name__).lower()
 
     def as_dict(self) -> dict[str, object]:
-        return {"event": self.kind, **dataclasses.asdict(self)}
+        """For JSON, which has no NaN and no infinity: they become null."""
+        fields = {
+            key: None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in vars(self).items()
+        }
+        return {"event": self.kind, **fields}
 
 
 Observe = Callable[[Event], None]
@@ -82,6 +90,14 @@ class Trained(Event):
     samples: int
     loss: float
     seconds: float
+
+
+@dataclass(frozen=True)
+class Diverged(Event):
+    """A round's training ended in NaN or infinity; its result was dropped."""
+
+    round: int
+    loss: float
 
 
 @dataclass(frozen=True)

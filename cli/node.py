@@ -1,0 +1,40 @@
+"""`p2pfl node`: run a node, or ask one how it is."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cli import logs
+from cli.options import takes
+from p2pfl.config import NodeConfig
+
+app = typer.Typer(help="Run a node, or ask a running one how it is.", rich_markup_mode=None)
+
+
+@app.command()
+@takes(NodeConfig, file=True)
+def start(config: NodeConfig) -> None:
+    """Start a node: it trains, serves and exchanges until its rounds are done, then serves on.
+
+    Prints `listening on URL` when it answers. Ctrl-C and SIGTERM stop it cleanly.
+    """
+    logs.configure(config.log_level, as_json=config.log_json)
+    from p2pfl import standalone
+
+    raise typer.Exit(standalone.start(config) or 0)
+
+
+@app.command("status")
+def show_status(
+    url: Annotated[
+        str, typer.Argument(help="The node's URL, for example http://127.0.0.1:8470.", metavar="URL")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the node's own JSON.")] = False,
+) -> None:
+    """Show a running node's rounds, accuracy and peers."""
+    from cli import status
+
+    answer = status.fetch(status.parse_url(url))
+    typer.echo(status.as_json(answer) if as_json else status.as_table(answer), nl=as_json)

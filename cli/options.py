@@ -1,0 +1,107 @@
+"""Command-line options made from a configuration class, so that flags and file keys cannot differ."""
+
+from __future__ import annotations
+
+import inspect
+import tomllib
+import types
+import typing
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_args, get_origin
+
+import typer
+
+from p2pfl.config import Key, build, keys
+from p2pfl.errors import ConfigError
+
+C = TypeVar("C")
+
+FILE_HELP = "TOML file with these options as keys; flags and environment variables win over it."
+
+
+def takes(kind: type[C], *, file: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A decorator: command(config: kind, <own options>) gets a flag for each key of `kind`.
+
+    The command is called with a built configuration. Only values that somebody gave reach build(): defaults
+    live in `kind` alone. file: also offer `--config FILE`. ConfigError for what cannot be used.
+    """
+    options = [_parameter(key) for key in keys(kind)]
+    names = [option.name for option in options]
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(command, eval_str=True)
+        own = [parameter for name, parameter in signature.parameters.items() if name != "config"]
+        before = [inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)]
+        if file:
+            before.append(_option("config", Path | None, None, FILE_HELP, metavar="FILE"))
+
+        def wrapper(*, context: typer.Context, **values: Any) -> None:
+            path: Path | None = values.pop("config", None)
+            flags = {name: values.pop(name) for name in names if _given(context, name)}
+            rest = {name: value for name, value in values.items() if name not in names}
+            config = combine(kind, flags, read(path), str(path)) if path else build(kind, flags)
+            command(config, **rest)
+
+        wrapper.__name__ = command.__name__
+        wrapper.__doc__ = command.__doc__
+        parameters = [*before, *options, *own]
+        # Typer reads the names, types and defaults of a command from its signature and annotations.
+        wrapper.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
+        )
+        wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return wrapper
+
+    return decorate
+
+
+def read(path: Path) -> dict[str, object]:
+    """The top-level keys of a TOML file as written. ConfigError if it cannot be read or is not TOML."""
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration file {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from error
+
+
+def combine(kind: type[C], flags: Mapping[str, object], table: Mapping[str, object], source: str) -> C:
+    """A configuration from a file's `table` and the `flags` (with underscores), which win.
+
+    source: the file's name, put in front of an error that is not the flags' alone.
+    """
+    seen: dict[str, str] = {}
+    for raw in table:
+        name = raw.replace("-", "_")
+        if name in seen:
+            raise ConfigError(f"{source}: {seen[name]!r} and {raw!r} are the same key; keep one")
+        seen[name] = raw
+    kept = {raw: table[raw] for name, raw in seen.items() if name not in flags}
+    try:
+        return build(kind, {**kept, **flags})
+    except ConfigError as error:
+        build(kind, flags)  # raises its own error if the flags alone are wrong
+        raise ConfigError(f"{source}: {error}") from error
+
+
+def _given(context: typer.Context, name: str) -> bool:
+    """Whether the user set the option, by flag or environment variable."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name in ("COMMANDLINE", "ENVIRONMENT")
+
+
+def _parameter(key: Key) -> inspect.Parameter:
+    """The function parameter from which Typer makes the key's flag."""
+    kind, default = key.type, key.default
+    if get_origin(kind) in (types.UnionType, typing.Union):
+        (kind,) = (member for member in get_args(kind) if member is not type(None))
+    if get_origin(kind) is tuple:  # repeatable; comma lists are split by build()
+        return _option(key.name, list[str], [], key.help, envvar=key.env, metavar="<str,...>")
+    return _option(key.name, kind | None if default is None else kind, default, key.help, envvar=key.env)
+
+
+def _option(name: str, kind: Any, default: Any, help: str, **more: Any) -> inspect.Parameter:
+    annotation = Annotated[kind, typer.Option(help=help, **more)]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)

@@ -1,0 +1,99 @@
+"""What `p2pfl node status` asks a node, and how it shows the answer."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import time
+from typing import Any
+
+import httpx
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cli.failures import one_line
+from p2pfl.config import check_url
+from p2pfl.errors import BadAnswer, Unreachable
+
+TIMEOUT = 5.0  # seconds for each step, and for the whole answer: a person waits
+MAX_ANSWER = 4 << 20  # bytes; a full view of 64 peers takes some 20 kB
+
+Status = dict[str, Any]
+
+
+def parse_url(text: str) -> str:
+    """A node's URL without a slash at its end; `host:port` means http. ConfigError for anything else."""
+    url = text if "://" in text else f"http://{text}"
+    check_url("URL", url)
+    return url.rstrip("/")
+
+
+def fetch(url: str, transport: httpx.BaseTransport | None = None) -> Status:
+    """The JSON of `url`/v1/status. Unreachable if nobody answers in time, BadAnswer if it is not a node's."""
+    deadline = time.monotonic() + TIMEOUT
+    body = bytearray()
+    try:
+        with (
+            httpx.Client(timeout=TIMEOUT, trust_env=False, transport=transport) as client,
+            client.stream("GET", f"{url}/v1/status") as response,
+        ):
+            for chunk in response.iter_bytes():
+                body += chunk
+                if len(body) > MAX_ANSWER or time.monotonic() > deadline:
+                    raise BadAnswer(f"{url} does not answer as a node does: its answer does not end")
+    except httpx.TimeoutException as error:
+        raise Unreachable(f"{url} does not answer within {TIMEOUT:.0f} seconds") from error
+    except httpx.RemoteProtocolError as error:
+        raise BadAnswer(f"{url} is not a node: it does not speak HTTP ({error})") from error
+    except httpx.DecodingError as error:
+        raise BadAnswer(f"{url} is not a node: its answer cannot be decoded ({error})") from error
+    except httpx.TransportError as error:
+        raise Unreachable(f"{url} cannot be reached: {error}; is a node running there?") from error
+    if response.status_code != 200:
+        raise BadAnswer(f"{url} is not a node: /v1/status answers {response.status_code}")
+    try:
+        answer = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise BadAnswer(f"{url} is not a node: /v1/status is not JSON") from error
+    if not isinstance(answer, dict) or "state" not in answer or not isinstance(answer.get("peers"), list):
+        raise BadAnswer(f"{url} is not a node: /v1/status holds something else")
+    return answer
+
+
+def as_json(status: Status) -> str:
+    return json.dumps(status, indent=2)
+
+
+def as_table(status: Status) -> str:
+    """The status for people, ends with a newline: its fields, then one row for each peer."""
+    summary = Table(box=None, show_header=False, pad_edge=False)
+    for name, value in status.items():
+        if name == "rejected" and isinstance(value, dict):
+            value = ", ".join(f"{reason} {count}" for reason, count in value.items()) or "none"
+        if name != "peers":
+            summary.add_row(_shown(name), _shown(value))
+    peers = [peer for peer in status["peers"] if isinstance(peer, dict)]
+    columns = list(dict.fromkeys(name for peer in peers for name in peer))
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in columns:
+        table.add_column(_shown(name.replace("_", " ")), overflow="fold")
+    for peer in peers:
+        table.add_row(*(_shown(peer.get(name, "")) for name in columns))
+    out = io.StringIO()
+    console = Console(file=out, width=max(80, shutil.get_terminal_size().columns))
+    console.print(summary)
+    console.print(Text(f"\n{len(peers)} peers" if peers else "\nno peers"))
+    if peers:
+        console.print(table)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def _shown(value: object) -> Text:
+    """A value as plain text: it came over the network, so neither markup nor control codes may act."""
+    if value is None:
+        return Text("-")
+    if isinstance(value, dict | list):
+        value = json.dumps(value)
+    return Text(one_line(f"{value:.4g}" if isinstance(value, float) else str(value)))

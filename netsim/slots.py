@@ -1,0 +1,55 @@
+"""Anonymous shared memory in which vectors pass between the simulator and its forked workers."""
+
+from __future__ import annotations
+
+import mmap
+import os
+
+import numpy as np
+import numpy.typing as npt
+
+from p2pfl.gossip.messages import Vector
+
+# Bytes: a cache line, and no less than the widest vector register. Arithmetic on arrays that start off such a
+# boundary may add in another order, and so differ in the last bit.
+ALIGNMENT = 64
+
+
+class Slot:
+    """Anonymous shared memory that both sides can grow: [weights | optimiser | indices], each aligned."""
+
+    def __init__(self, size: int) -> None:
+        self.fd = os.memfd_create("p2pfl-slot")  # close-on-exec; forked workers keep it
+        self.size = size
+        os.ftruncate(self.fd, size)
+        self._map = mmap.mmap(self.fd, size)
+
+    def grow(self, size: int) -> None:
+        """At least `size` bytes. Arrays of before keep the old mapping of the same memory."""
+        if size > self.size:
+            if os.fstat(self.fd).st_size < size:
+                os.ftruncate(self.fd, size)
+            self._map, self.size = mmap.mmap(self.fd, size), size
+
+    def vector(self, count: int, offset: int = 0) -> Vector:
+        return np.frombuffer(self._map, np.float32, count, offset)
+
+    def integers(self, count: int, offset: int = 0) -> npt.NDArray[np.int64]:
+        return np.frombuffer(self._map, np.int64, count, offset)
+
+    def text(self, count: int) -> bytes:
+        return self._map[:count]
+
+    def write_text(self, text: bytes) -> None:
+        self._map[: len(text)] = text
+
+
+def aligned(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+def offsets(weights: int, optimiser: int, indices: int) -> tuple[int, int, int]:
+    """Element counts -> byte offsets of optimiser and indices, and the bytes of all."""
+    first = aligned(4 * weights)
+    second = first + aligned(4 * optimiser)
+    return first, second, second + aligned(8 * indices)

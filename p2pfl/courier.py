@@ -1,0 +1,212 @@
+"""A node's own requests: hellos, exchanges and pulls, each with its deadline, each accounted for.
+
+An address that has not answered yet gets a hello first: a small message that shows whether it is a node, which
+one, and of the same task, before any weights are sent to it.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+from urllib.parse import urlsplit
+
+import numpy as np
+import trio
+
+from p2pfl.clock import Clock
+from p2pfl.config import GossipMode
+from p2pfl.errors import BadAnswer, FrameError, PeerError, Refused, TimedOut, WrongLayout, WrongTask
+from p2pfl.events import Exchanged, Observe, PeerAdded, PeerDropped
+from p2pfl.gossip import deadlines
+from p2pfl.gossip.messages import Model
+from p2pfl.gossip.protocol import Gossip
+from p2pfl.gossip.view import Contact
+from p2pfl.network.client import PeerClient, Reply
+from p2pfl.service import NodeService
+
+Mode = Literal["hello", "push", "pull", "push-pull"]
+
+# Bytes of a hello, generously; for its deadline only.
+HELLO_BYTES = 4096
+# Longest wait, in seconds, for requests under way when the node leaves.
+LAST_CALLS = 1.0
+# Reasons for which a node will never talk to us as we are.
+INCOMPATIBLE = (WrongTask.reason, WrongLayout.reason)
+
+
+class Courier:
+    """Runs in the node's nursery; at most one request at a time to each contact."""
+
+    def __init__(
+        self,
+        gossip: Gossip,
+        service: NodeService,
+        client: PeerClient,
+        clock: Clock,
+        observe: Observe,
+        nursery: trio.Nursery,
+    ) -> None:
+        self._gossip = gossip
+        self._service = service
+        self._client = client
+        self._clock = clock
+        self._observe = observe
+        self._nursery = nursery
+        self._round_trip = deadlines.RoundTrip()
+        self._under_way = 0
+        self._idle = trio.Event()
+
+    def patience(self) -> float:
+        """Seconds after which an exchange of one model is given up in any case."""
+        return deadlines.longest(4 * self._gossip.layout.size)
+
+    async def greet(self, limit: int | None, rng: np.random.Generator) -> None:
+        """Say hello to (at most `limit` random) contacts that have not answered; returns when all ended."""
+        strangers = self._gossip.view.strangers(self._clock.now())
+        if limit is not None and len(strangers) > limit:
+            strangers = [strangers[i] for i in rng.permutation(len(strangers))[:limit]]
+        async with trio.open_nursery() as nursery:
+            for contact in strangers:
+                nursery.start_soon(self.hello, contact)
+
+    def tell(self, fanout: int, mode: GossipMode) -> None:
+        """Start exchanges with up to `fanout` random contacts; returns at once."""
+        for contact in self._gossip.view.pick(fanout, self._clock.now()):
+            contact.busy = True  # from now on, not only once its task has started
+            self._nursery.start_soon(self._tracked, contact, mode)
+
+    async def settle(self) -> None:
+        """One push-pull with one random contact; waits for the reply, at most four usual times."""
+        size = 4 * self._gossip.layout.size
+        for contact in self._gossip.view.pick(1, self._clock.now()):
+            await self.exchange(contact, "push-pull", self._round_trip.deadline(size))
+
+    def announce_done(self, *, to_all: bool) -> None:
+        """Tell those who wait for us (to_all: everybody) that this node is done; returns at once."""
+        for contact in self._gossip.view.live():
+            if (to_all or contact.awaits_us) and not contact.busy:
+                self._nursery.start_soon(self._tracked, contact, "hello")
+
+    async def finish(self) -> None:
+        """Wait for the requests under way, at most LAST_CALLS seconds."""
+        with self._clock.deadline(LAST_CALLS):
+            while self._under_way:
+                self._idle = trio.Event()
+                await self._idle.wait()
+
+    async def fetch(self, contact: Contact, models: list[Model]) -> None:
+        """Pull a contact's model, whatever it is, and append it to `models`."""
+        contact.etag = None
+        await self.exchange(contact, "pull", self.patience(), models)
+
+    async def hello(self, contact: Contact) -> bool:
+        """Make sure who is at this address; True if it is (now) a live contact."""
+        await self._request(contact, "hello", deadlines.longest(HELLO_BYTES), None)
+        return contact.state == "live" and self._gossip.view.knows(contact.url)
+
+    async def exchange(
+        self, contact: Contact, mode: GossipMode, seconds: float, models: list[Model] | None = None
+    ) -> None:
+        """One exchange within `seconds`; what comes back goes to `models`, or the inbox if that is None."""
+        if contact.state == "live" or await self.hello(contact):
+            await self._request(contact, mode, seconds, models)
+
+    async def _tracked(self, contact: Contact, mode: Mode) -> None:
+        self._under_way += 1
+        try:
+            if mode == "hello":
+                await self.hello(contact)
+            else:
+                await self.exchange(contact, mode, self.patience())
+        finally:
+            contact.busy = False
+            self._under_way -= 1
+            if not self._under_way:
+                self._idle.set()
+
+    async def _request(
+        self, contact: Contact, mode: Mode, seconds: float, models: list[Model] | None
+    ) -> None:
+        """One request, its outcome noted in the view and observed. Raises nothing of a peer's making."""
+        contact.busy = True
+        started = self._clock.now()
+        reply: Reply | None = None
+        error: PeerError | None = None
+        try:
+            with self._clock.deadline(seconds) as scope:
+                reply = await self._send(contact, mode, models)
+            if scope.cancelled_caught:
+                error = TimedOut(f"no answer within {seconds:.1f} s")
+        except PeerError as caught:
+            error = caught
+        finally:
+            contact.busy = False
+        took = self._clock.now() - started
+        if error is not None:
+            self._failed(contact, error)
+        elif mode != "hello":
+            self._round_trip = self._round_trip.measured(took)
+        sent, received = (reply.sent, reply.received) if reply else (0, 0)
+        contact.bytes_out += sent
+        contact.bytes_in += received
+        contact.exchanges_out += mode != "hello" and error is None
+        self._observe(
+            Exchanged(
+                mode=mode,
+                peer=contact.id,
+                url=contact.url,
+                sent=sent,
+                received=received,
+                got_model=reply is not None and reply.model is not None,
+                seconds=took,
+                outcome=error.reason if error else "ok",
+                detail=str(error) if error else "",
+            )
+        )
+
+    async def _send(self, contact: Contact, mode: Mode, models: list[Model] | None) -> Reply:
+        gossip = self._gossip
+        if mode == "hello":
+            hello, reply = await self._client.hello(contact.url, gossip.hello())
+            self._met(contact, hello.sender.id)
+            gossip.heard(hello.sender, hello.view, _host(contact.url), hello.round)
+            return reply
+        if mode == "pull":
+            reply, contact.etag = await self._client.pull(contact.url, contact.etag)
+        else:
+            reply = await self._client.push(contact.url, gossip.frame(wants_reply=mode == "push-pull"))
+        if reply.model is not None:
+            sender = reply.model.head.sender
+            if sender.id != contact.id:
+                raise BadAnswer(f"{contact.url} answered as {sender.id[:8]}, not {contact.id[:8]}")
+            if models is None:
+                gossip.receive(reply.model, _host(contact.url))
+                self._service.heard_news()
+            else:
+                models.append(reply.model)
+        return reply
+
+    def _met(self, contact: Contact, id: str) -> None:
+        """Somebody answered at this contact's address as `id`."""
+        new = contact.state != "live"
+        dropped = self._gossip.view.answered(contact, id)
+        if dropped:
+            self._observe(PeerDropped(id, contact.url, dropped))
+        elif new:
+            self._observe(PeerAdded(id, contact.url))
+        self._service.heard_news()
+
+    def _failed(self, contact: Contact, error: PeerError) -> None:
+        view, now = self._gossip.view, self._clock.now()
+        if isinstance(error, FrameError):  # an answer that we refuse, as we would refuse it as a request
+            self._service.reject(error, contact.url, contact.id)
+        cause = error.cause if isinstance(error, Refused) else error.reason
+        if cause in INCOMPATIBLE:
+            view.refused(contact, str(error), now)
+            return
+        dropped = view.failed(contact, str(error), now)
+        if dropped:
+            self._observe(PeerDropped(contact.id, contact.url, dropped))
+
+
+def _host(url: str) -> str:
+    return urlsplit(url).hostname or ""

@@ -1,0 +1,227 @@
+"""Bytes <-> messages, decoded as if attacked. docs/protocol.md is the specification.
+
+A frame goes out as two chunks, a small head and a view of the weights, and comes in as any number of chunks,
+which are checked as they arrive. The checks and their order:
+
+    encoding, version, kind, entries' types and ranges, head's sum, task, layout, codec, number and length;
+    only now is the vector allocated; then, of the weights, length, digest, inflation, finiteness.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import xxhash
+
+from p2pfl.errors import (
+    BadChecksum,
+    DataError,
+    FrameError,
+    Malformed,
+    TooLarge,
+    Truncated,
+    WrongLayout,
+    WrongLength,
+    WrongTask,
+)
+from p2pfl.gossip import compress, fields
+from p2pfl.gossip.frame import MAX_HEAD, MAX_HELLO, PROTOCOL_VERSION, HeadScanner, seal
+from p2pfl.gossip.messages import Hello, Layout, Model, ModelHead, Task, Vector
+
+MEDIA_TYPE = "application/msgpack"
+
+
+@dataclass(frozen=True)
+class Payload:
+    """Encoded weights, made once per snapshot.
+
+    codec: the one really used.  count: elements.  data: bytes as sent.  digest: 16 bytes, XXH3-128 of data.
+    """
+
+    codec: str
+    count: int
+    data: memoryview
+    digest: bytes
+
+
+def encode_weights(weights: Vector, codec: str = "f32") -> Payload:
+    """weights: (P,) float32. For f32 nothing is copied, so `weights` must not be modified afterwards.
+
+    Raises UnknownCodec.
+    """
+    used, data = compress.encode(codec, weights)
+    return Payload(used, weights.size, data, xxhash.xxh3_128_digest(data))
+
+
+def encode_model(head: ModelHead, payload: Payload) -> tuple[bytes, memoryview]:
+    """The two chunks of a model frame. Raises DataError if the task's description does not fit."""
+    entries: dict[str, object] = {"v": PROTOCOL_VERSION, "kind": "model"}
+    entries |= fields.of_sender(head.sender, head.task, head.fingerprint, head.view)
+    entries |= {
+        "version": head.version,
+        "round": head.round,
+        "age": float(head.age),
+        "samples": head.samples,
+        "reply": head.wants_reply,
+        "codec": payload.codec,
+        "n": payload.count,
+        "digest": payload.digest,
+    }
+    return _fitting(seal(entries, weights=len(payload.data))), payload.data
+
+
+def encode_hello(hello: Hello) -> bytes:
+    """Raises DataError if the task's description does not fit."""
+    entries: dict[str, object] = {"v": PROTOCOL_VERSION, "kind": "hello"}
+    entries |= fields.of_sender(hello.sender, hello.task, hello.fingerprint, hello.view)
+    entries["round"] = hello.round
+    return _fitting(seal(entries))
+
+
+def _fitting(head: bytes) -> bytes:
+    if len(head) > MAX_HEAD:
+        raise DataError(
+            f"the description of the task takes {len(head)} bytes, more than the {MAX_HEAD} of a message; "
+            "give the classes shorter names (--classes)"
+        )
+    return head
+
+
+def decode_hello(body: bytes, task: Task, layout: Layout) -> Hello:
+    """body: a whole hello frame. Raises FrameError."""
+    scanner = HeadScanner("hello")
+    rest = scanner.feed(memoryview(body))
+    if rest is None:
+        raise Truncated(f"the body ends inside the frame, after {len(body)} bytes")
+    if rest:
+        raise Malformed(f"there are {len(rest)} bytes after the frame")
+    entries = scanner.entries()
+    hello = Hello(
+        sender=fields.sender(entries),
+        task=fields.task(entries, task),
+        fingerprint=fields.fingerprint(entries),
+        round=fields.whole(entries, "round"),
+        view=fields.view(entries),
+    )
+    scanner.check_sum()
+    _check_same(hello, task, layout)
+    return hello
+
+
+def _check_same(theirs: ModelHead | Hello, task: Task, layout: Layout) -> None:
+    """Raises WrongTask or WrongLayout."""
+    if theirs.task is not task and (difference := task.difference(theirs.task)):
+        raise WrongTask(
+            f"the task differs: {difference if len(difference) <= 300 else difference[:299] + '…'}"
+        )
+    if theirs.fingerprint != layout.fingerprint:
+        raise WrongLayout(
+            f"the layout is {layout.fingerprint} (model {layout.model!r}) here, {theirs.fingerprint} there: "
+            "another model, or other shapes"
+        )
+
+
+class ModelDecoder:
+    """Decodes one model frame from chunks of any size: feed() each, then finish(). Sans-io.
+
+    A FrameError is raised as soon as what has come cannot become a good frame; the decoder is of no use then.
+    Memory: at most MAX_HEAD until the head is found good, then the vector of the layout and one block.
+    """
+
+    head: ModelHead | None
+    """The metadata, once it has come in full and its sum is right, also of a frame refused later on."""
+    size: int
+    """Bytes fed so far."""
+
+    def __init__(self, task: Task, layout: Layout) -> None:
+        self.head = None
+        self.size = 0
+        self._task = task
+        self._layout = layout
+        self._scanner = HeadScanner("model")
+        self._vector: Vector | None = None
+        self._left = 0  # bytes of the weights still to come
+        self._fault: FrameError | None = None  # what is wrong with the weights, should their digest be right
+
+    def feed(self, chunk: bytes | memoryview) -> None:
+        """Raises FrameError."""
+        view = memoryview(chunk).cast("B")
+        self.size += len(view)
+        if self.head is None:
+            rest = self._scanner.feed(view)
+            if rest is None:
+                return
+            self._begin()
+            view = rest
+        if len(view) > self._left:
+            raise Malformed(f"there are {len(view) - self._left} bytes or more after the frame")
+        self._left -= len(view)
+        for start in range(0, len(view), compress.BLOCK):
+            piece = view[start : start + compress.BLOCK]
+            if self._fault is None:
+                try:
+                    self._sink.write(piece)
+                except FrameError as fault:
+                    # If the digest is wrong as well, that is the cause, and what the sender should hear.
+                    self._fault = fault
+            self._hash.update(piece)
+
+    def _begin(self) -> None:
+        """Checks the complete head; only then allocates."""
+        length = self._scanner.weights_length or 0
+        entries = self._scanner.entries()
+        head = ModelHead(
+            sender=fields.sender(entries),
+            task=fields.task(entries, self._task),
+            fingerprint=fields.fingerprint(entries),
+            version=fields.whole(entries, "version"),
+            round=fields.whole(entries, "round"),
+            age=fields.age(entries),
+            samples=fields.whole(entries, "samples"),
+            wants_reply=fields.flag(entries, "reply"),
+            view=fields.view(entries),
+        )
+        spec = fields.text(entries, "codec", fields.MAX_TEXT)
+        count = fields.whole(entries, "n")
+        self._digest = fields.raw(entries, "digest", 16)
+        self._scanner.check_sum()
+        self.head = head
+        _check_same(head, self._task, self._layout)
+        codec = compress.parse(spec)
+        size = self._layout.size
+        if length > compress.most_bytes(size):
+            raise TooLarge(f"{length} bytes of weights are more than any codec makes of {size} elements")
+        if count != size:
+            raise WrongLength(f"n is {count}; the layout has {size} elements")
+        if not codec.length_fits(length, size):
+            raise WrongLength(f"{length} bytes of weights do not hold {size} elements of {spec}")
+        self._vector = np.empty(size, dtype="<f4")
+        self._sink = compress.sink(codec, self._vector)
+        self._hash = xxhash.xxh3_128()
+        self._left = length
+
+    def finish(self) -> Model:
+        """The model, once all has been fed. Raises FrameError."""
+        if self.head is None or self._vector is None or self._left:
+            raise Truncated(f"the body ends inside the frame, after {self.size} bytes")
+        if self._hash.digest() != self._digest:
+            raise BadChecksum("the weights are not those that the digest was made of")
+        if self._fault is not None:
+            raise self._fault
+        self._sink.finish()
+        # Native byte order; no copy on a little-endian machine.
+        return Model(self.head, self._vector.astype(np.float32, copy=False), self._digest)
+
+
+__all__ = [
+    "MAX_HEAD",
+    "MAX_HELLO",
+    "MEDIA_TYPE",
+    "ModelDecoder",
+    "Payload",
+    "decode_hello",
+    "encode_hello",
+    "encode_model",
+    "encode_weights",
+]

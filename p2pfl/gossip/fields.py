@@ -1,0 +1,188 @@
+"""The inside of a frame: messages <-> msgpack entries, every value checked for type and range.
+
+The table of docs/protocol.md, "Wire", in code.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import get_args
+
+from p2pfl.errors import BadField, MissingField
+from p2pfl.gossip.frame import shown
+from p2pfl.gossip.messages import NODE_STATES, NodeState, Sender, Task, ViewEntry
+
+MAX_COUNT = 2**53
+"""Largest integer: the largest up to which every integer is a double, so that any client can count."""
+MAX_AGE = 1e18
+MAX_NAME = 64
+MAX_TEXT = 256
+MAX_CLASSES = 10_000
+MAX_URL = 256
+MAX_VIEW = 8
+"""View entries in one message; more would let one peer fill a view."""
+
+Entries = Mapping[str, object]
+
+_ID = re.compile(r"[0-9A-Za-z._-]{1,64}")
+_HEX128 = re.compile(r"[0-9a-f]{32}")
+_LABEL = r"[0-9A-Za-z_](?:[0-9A-Za-z_-]{0,62})"
+_URL = re.compile(
+    rf"https?://(?P<host>(?:{_LABEL}(?:\.{_LABEL})*)?|\[(?P<v6>[0-9A-Fa-f:.]+)\]):(?P<port>[0-9]{{1,5}})"
+)
+_DIGITS_AND_DOTS = re.compile(r"[0-9.]+")
+
+
+def is_url(url: str, *, empty_host: bool = False) -> bool:
+    """Whether `url` is http(s)://host:port and nothing else; without a host only if that is allowed."""
+    return len(url) <= MAX_URL and _is_url(url, empty_host)
+
+
+@lru_cache(maxsize=4096)  # a network's views repeat a few addresses over and over; at most 1 MiB of keys
+def _is_url(url: str, empty_host: bool) -> bool:
+    match = _URL.fullmatch(url)
+    if match is None or not 1 <= int(match["port"]) <= 65535:
+        return False
+    try:
+        if match["v6"]:
+            ipaddress.IPv6Address(match["v6"])
+        elif _DIGITS_AND_DOTS.fullmatch(match["host"]):
+            ipaddress.IPv4Address(match["host"])
+    except ValueError:
+        return False
+    return bool(match["host"]) or empty_host
+
+
+def of_sender(sender: Sender, task: Task, fingerprint: str, view: tuple[ViewEntry, ...]) -> dict[str, object]:
+    """What a model and a hello have in common, in the order of the wire."""
+    return {
+        "id": sender.id,
+        "url": sender.url,
+        "name": sender.name,
+        "state": sender.state,
+        "task": task.as_dict(),
+        "layout": fingerprint,
+        "view": [[entry.id, entry.url] for entry in view],
+    }
+
+
+def sender(entries: Entries) -> Sender:
+    url = text(entries, "url", MAX_URL)
+    if url and not is_url(url, empty_host=True):
+        raise BadField(f"url is {shown(url)}, not '' or http(s)://host:port")
+    state = text(entries, "state", MAX_TEXT)
+    if state not in NODE_STATES:
+        raise BadField(f"state is {shown(state)}, not one of {', '.join(get_args(NodeState))}")
+    name = text(entries, "name", MAX_NAME)
+    return Sender(id=_id("id", required(entries, "id")), url=url, state=state, name=name)
+
+
+def view(entries: Entries) -> tuple[ViewEntry, ...]:
+    members = _list("view", required(entries, "view"), 0, MAX_VIEW)
+    found = []
+    for member in members:
+        if type(member) is not list or len(member) != 2:
+            raise BadField("view must be a list of [id, url]")
+        url = member[1]
+        if type(url) is not str or not is_url(url):
+            raise BadField(f"view has the address {shown(url)}, not http(s)://host:port")
+        found.append(ViewEntry(_id("view", member[0]), url))
+    return tuple(found)
+
+
+def task(entries: Entries, ours: Task) -> Task:
+    """The sender's task; `ours` itself if it is the same."""
+    value = required(entries, "task")
+    if value == ours.as_dict():
+        return ours
+    if not isinstance(value, dict):
+        raise BadField("task must be a map")
+    unknown = [key for key in value if key not in ("name", "classes", "input_shape", "mean", "std")]
+    if unknown:  # not ignored: it could change what the weights mean
+        raise BadField(f"task has the unknown entry {shown(unknown[0])}")
+    classes = _list("classes", required(value, "classes"), 1, MAX_CLASSES)
+    shape = _list("input_shape", required(value, "input_shape"), 1, 8)
+    return Task(
+        name=text(value, "name", MAX_TEXT, least=1),
+        classes=tuple(_text("classes", name, MAX_TEXT, least=1) for name in classes),
+        input_shape=tuple(_whole("input_shape", extent, 1, 2**31) for extent in shape),
+        mean=tuple(
+            _real("mean", x, -MAX_AGE) for x in _list("mean", required(value, "mean"), 0, MAX_CLASSES)
+        ),
+        std=tuple(_real("std", x, 0) for x in _list("std", required(value, "std"), 0, MAX_CLASSES)),
+    )
+
+
+def fingerprint(entries: Entries) -> str:
+    value = required(entries, "layout")
+    if type(value) is not str or not _HEX128.fullmatch(value):
+        raise BadField(f"layout is {shown(value)}, not 32 lower-case hex digits")
+    return value
+
+
+def whole(entries: Entries, key: str) -> int:
+    """An integer in [0, 2^53]."""
+    return _whole(key, required(entries, key), 0, MAX_COUNT)
+
+
+def age(entries: Entries) -> float:
+    return _real("age", required(entries, "age"), 0)
+
+
+def flag(entries: Entries, key: str) -> bool:
+    value = required(entries, key)
+    if type(value) is not bool:
+        raise BadField(f"{key} is {shown(value)}, not true or false")
+    return value
+
+
+def raw(entries: Entries, key: str, size: int) -> bytes:
+    value = required(entries, key)
+    if type(value) is not bytes or len(value) != size:
+        raise BadField(f"{key} must be {size} bytes (bin)")
+    return value
+
+
+def text(entries: Entries, key: str, most: int, least: int = 0) -> str:
+    return _text(key, required(entries, key), most, least)
+
+
+def required(entries: Entries, key: str) -> object:
+    try:
+        return entries[key]
+    except KeyError:
+        raise MissingField(f"{key} is missing") from None
+
+
+def _id(key: str, value: object) -> str:
+    if type(value) is not str or not _ID.fullmatch(value):
+        raise BadField(f"{key} has the id {shown(value)}, not 1 to 64 characters of [0-9A-Za-z._-]")
+    return value
+
+
+def _text(key: str, value: object, most: int, least: int = 0) -> str:
+    if type(value) is not str or not least <= len(value) <= most or not value.isprintable():
+        raise BadField(f"{key} is {shown(value)}, not {least} to {most} printable characters")
+    return value
+
+
+def _whole(key: str, value: object, least: int, most: int) -> int:
+    if type(value) is not int or not least <= value <= most:
+        raise BadField(f"{key} is {shown(value)}, not an integer from {least} to {most}")
+    return value
+
+
+def _real(key: str, value: object, least: float) -> float:
+    """Finite by the range: a NaN compares False. Whole numbers may come as integers."""
+    if (type(value) is not float and type(value) is not int) or not least <= value <= MAX_AGE:
+        raise BadField(f"{key} is {shown(value)}, not a number from {least:g} to {MAX_AGE:g}")
+    return float(value)
+
+
+def _list(key: str, value: object, least: int, most: int) -> list[object]:
+    if type(value) is not list or not least <= len(value) <= most:
+        raise BadField(f"{key} must be a list of {least} to {most} entries")
+    return value

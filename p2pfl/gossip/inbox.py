@@ -1,0 +1,71 @@
+"""Models that arrived and wait to be merged: bounded, the newest of each sender."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from p2pfl.gossip.messages import Model
+
+# Memory that waiting models may take. Within it a node keeps between MIN_MODELS and MAX_MODELS of them.
+BUDGET_BYTES = 256 * 2**20
+MIN_MODELS = 8
+MAX_MODELS = 64
+
+
+def capacity_for(parameters: int) -> int:
+    """How many models of `parameters` float32 elements an inbox holds."""
+    return max(MIN_MODELS, min(MAX_MODELS, BUDGET_BYTES // (4 * max(1, parameters))))
+
+
+@dataclass(frozen=True)
+class _Entry:
+    model: Model
+    source: str
+    known: bool
+
+
+class Inbox:
+    """One entry per (sender id, source address); a newer model of the same sender replaces the older.
+
+    When full, models of unknown senders (ids that we have not called ourselves) go first, and among them
+    those of the source that has most: inventing ids only displaces one's own models.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._entries: dict[tuple[str, str], _Entry] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def put(self, model: Model, source: str, *, known: bool) -> bool:
+        """Keep `model`; False if it is dropped because the inbox is full of better known senders.
+
+        source: the address it came from.  known: the sender's id has answered at its own address.
+        """
+        key = (model.head.sender.id, source)
+        self._entries.pop(key, None)
+        if len(self._entries) >= self._capacity and not self._make_room(known):
+            return False
+        self._entries[key] = _Entry(model, source, known)
+        return True
+
+    def drain(self) -> list[Model]:
+        """All waiting models in order of arrival; the inbox is empty afterwards."""
+        models = [entry.model for entry in self._entries.values()]
+        self._entries.clear()
+        return models
+
+    def _make_room(self, known: bool) -> bool:
+        unknown = [key for key, entry in self._entries.items() if not entry.known]
+        if unknown:
+            crowds = Counter(self._entries[key].source for key in unknown)
+            (crowded, _), *_ = crowds.most_common(1)
+            victim = next(key for key in unknown if self._entries[key].source == crowded)
+        elif known:
+            victim = next(iter(self._entries))
+        else:
+            return False
+        del self._entries[victim]
+        return True

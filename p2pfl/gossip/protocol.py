@@ -1,0 +1,191 @@
+"""The gossip of one node as a value that is told what happened and asked what to say. Sans-io.
+
+It holds the node's own model (weights, age, round, version), its inbox and its view. It performs nothing:
+node.py trains, sends and sleeps; service.py answers requests.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from p2pfl.config import GossipConfig
+from p2pfl.gossip import merge
+from p2pfl.gossip.addresses import complete
+from p2pfl.gossip.codec import Payload, encode_model, encode_weights
+from p2pfl.gossip.inbox import Inbox, capacity_for
+from p2pfl.gossip.messages import (
+    Hello,
+    Layout,
+    Model,
+    ModelHead,
+    NodeState,
+    Sender,
+    Task,
+    Vector,
+    ViewEntry,
+)
+from p2pfl.gossip.view import Contact, View
+
+# Senders whose last merged snapshot is remembered, so that a model delivered twice is merged once.
+REMEMBERED = 256
+
+
+@dataclass(frozen=True)
+class Merge:
+    """What a merge did. senders: ids in the order of weights[1:]; weights[0] is the own share."""
+
+    senders: tuple[str, ...]
+    weights: tuple[float, ...]
+    age_before: float
+    age: float
+
+
+class Gossip:
+    """weights: (P,) float32; never modified in place, so that snapshots and exchanges may share it."""
+
+    def __init__(
+        self,
+        config: GossipConfig,
+        *,
+        id: str,
+        name: str,
+        task: Task,
+        layout: Layout,
+        weights: Vector,
+        samples: int,
+        peers: tuple[str, ...],
+        rng: np.random.Generator,
+    ) -> None:
+        self.id = id
+        self.name = name
+        self.task = task
+        self.layout = layout
+        self.samples = samples
+        self.weights = weights
+        self.age = 0.0
+        self.round = 0
+        self.version = 0
+        self.state: NodeState = "waiting"
+        self.url = ""
+        self.view = View(id, config.view_size, peers, rng)
+        self._config = config
+        self._inbox = Inbox(capacity_for(layout.size))
+        self._merged: OrderedDict[str, bytes] = OrderedDict()
+        self._payload: Payload | None = None
+        self._published = (weights, 0.0, 0)  # weights, age and round of the snapshot
+
+    # -- own model
+
+    def resume(self, weights: Vector, age: float, round: int, version: int) -> None:
+        """Go on from a checkpoint."""
+        self.weights, self.age, self.round, self.version = weights, age, round, version
+        self.publish()
+
+    def join(self, models: list[Model]) -> bool:
+        """Start from the median of some peers' models: weights and age, never the round.
+
+        False (nothing done) if none of them has trained.
+        """
+        models = [model for model in models if model.head.age > 0]
+        if not models:
+            return False
+        self.weights = merge.coordinate_median([model.weights for model in models])
+        self.age = float(np.median([model.head.age for model in models]))
+        self.publish()
+        return True
+
+    def trained(self, weights: Vector, samples: int) -> None:
+        """Local training went from the own weights to `weights` over `samples` samples."""
+        self.weights = weights
+        self.age += samples
+        self.round += 1
+
+    def merge(self) -> Merge | None:
+        """Merge the own model with the inbox; None if there was nothing in it."""
+        models = [model for model in self._inbox.drain() if self._is_news(model)]
+        if not models:
+            return None
+        ages = [self.age, *(model.head.age for model in models)]
+        samples = [float(self.samples), *(float(model.head.samples) for model in models)]
+        weights = merge.shares(self._config.merge, ages, samples)
+        before = self.age
+        self.weights = merge.weighted_mean([self.weights, *(model.weights for model in models)], weights)
+        self.age = merge.merged_age(weights, ages)
+        senders = tuple(model.head.sender.id for model in models)
+        return Merge(senders, tuple(float(weight) for weight in weights), before, self.age)
+
+    def publish(self) -> None:
+        """From now on peers get the present weights."""
+        self.version += 1
+        self._payload = None
+        self._published = (self.weights, self.age, self.round)
+
+    # -- what to say
+
+    def frame(self, *, wants_reply: bool = False) -> tuple[bytes, memoryview]:
+        """The published snapshot as a model frame: head and weights."""
+        _, age, round = self._published
+        head = ModelHead(
+            sender=self.sender(),
+            task=self.task,
+            fingerprint=self.layout.fingerprint,
+            version=self.version,
+            round=round,
+            age=age,
+            samples=self.samples,
+            wants_reply=wants_reply,
+            view=self.view.passed_on(),
+        )
+        return encode_model(head, self._encoded())
+
+    def etag(self) -> str:
+        """Names the published weights: equal on two nodes that publish equal weights."""
+        return f'"{self._encoded().digest.hex()}"'
+
+    def hello(self) -> Hello:
+        return Hello(self.sender(), self.task, self.layout.fingerprint, self.round, self.view.passed_on())
+
+    def sender(self) -> Sender:
+        return Sender(self.id, self.url, self.state, self.name)
+
+    def _encoded(self) -> Payload:
+        """The snapshot's weights as they travel: encoded and hashed once, when first asked for."""
+        if self._payload is None:
+            self._payload = encode_weights(self._published[0], self._config.codec)
+        return self._payload
+
+    # -- what was heard
+
+    def receive(self, model: Model, source: str) -> bool:
+        """A valid model arrived from address `source`; False if the inbox had no room for it."""
+        self.heard(model.head.sender, model.head.view, source, model.head.round)
+        known = self.view.known(model.head.sender.id) is not None
+        return self._inbox.put(model, source, known=known)
+
+    def heard(self, sender: Sender, view: tuple[ViewEntry, ...], source: str, round: int) -> Contact | None:
+        """Somebody at `source` spoke: note its state, remember whom it names. Returns its contact, if known."""
+        contact = self.view.known(sender.id)
+        if contact is not None:
+            contact.name, contact.node_state, contact.round = sender.name, sender.state, round
+        else:
+            self.view.announced(ViewEntry(sender.id, complete(sender.url, source)), source)
+        for entry in view:
+            self.view.announced(replace(entry, url=complete(entry.url, source)), source)
+        return contact
+
+    def waiting_models(self) -> int:
+        return len(self._inbox)
+
+    def _is_news(self, model: Model) -> bool:
+        """False for a snapshot that this sender's last merged one already was (a retry, a duplicate)."""
+        sender = model.head.sender.id
+        if self._merged.get(sender) == model.digest:
+            return False
+        self._merged[sender] = model.digest
+        self._merged.move_to_end(sender)
+        if len(self._merged) > REMEMBERED:
+            self._merged.popitem(last=False)
+        return True

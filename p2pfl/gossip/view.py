@@ -1,0 +1,204 @@
+"""Whom a node knows: a bounded set of contacts, and whom of them to talk to next.
+
+A contact comes from the user (configured) or from another node's word (announced). An announced address is
+called once; it stays only if it answers as the id it was announced for. Only contacts that answered are
+passed on. Sans-io: times are the node's clock, given by the caller; randomness is the generator given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from p2pfl.gossip import deadlines
+from p2pfl.gossip.addresses import callable_url
+from p2pfl.gossip.messages import NodeState, ViewEntry
+
+ContactState = Literal["new", "live", "unreachable", "refused"]
+
+# Entries of its view that a node passes on with a message.
+PASSED_ON = 8
+
+# Share of picks that try an address which has not answered yet, once enough others have: exploring costs a
+# message, and the view needs to grow and renew itself only slowly.
+EXPLORE = 0.25
+
+# Failures in a row after which a contact that once answered is forgotten, unless the user named it.
+FORGET_AFTER = 8
+
+
+@dataclass
+class Contact:
+    """One address. id: "" until it answered or was announced.
+
+    retry_at: not called before this time.  node_state, round: what it said last.
+    etag: names the snapshot of it that we pulled last.  bytes and exchanges: model exchanges and hellos.
+    """
+
+    url: str
+    id: str = ""
+    configured: bool = False
+    state: ContactState = "new"
+    name: str = ""
+    node_state: NodeState | None = None
+    round: int = 0
+    failures: int = 0
+    retry_at: float = 0.0
+    busy: bool = False
+    detail: str = ""
+    etag: str | None = None
+    bytes_in: int = 0
+    bytes_out: int = 0
+    exchanges_in: int = 0
+    exchanges_out: int = 0
+    awaits_us: bool = False  # it is done and told us so: it waits to hear the same of us
+
+    def as_dict(self) -> dict[str, object]:
+        """For /v1/peers and /v1/status."""
+        return {
+            "id": self.id,
+            "name": self.name,
+            "url": self.url,
+            "state": self.state,
+            "node_state": self.node_state,
+            "round": self.round,
+            "bytes_in": self.bytes_in,
+            "bytes_out": self.bytes_out,
+            "exchanges_in": self.exchanges_in,
+            "exchanges_out": self.exchanges_out,
+            "failures": self.failures,
+            "detail": self.detail,
+        }
+
+
+class View:
+    """At most `size` contacts that have answered, and as many that have not been called yet."""
+
+    def __init__(self, own_id: str, size: int, configured: Iterable[str], rng: np.random.Generator) -> None:
+        self._own_id = own_id
+        self._own_url = ""
+        self._size = size
+        self._rng = rng
+        self._contacts: dict[str, Contact] = {}
+        for url in configured:
+            url = url.rstrip("/")
+            self._contacts[url] = Contact(url, configured=True)
+
+    def listens_at(self, url: str) -> None:
+        """The node's own address, known once it listens: never a contact."""
+        self._own_url = url
+        self._contacts.pop(url, None)
+
+    def contacts(self) -> list[Contact]:
+        return list(self._contacts.values())
+
+    def live(self) -> list[Contact]:
+        return [contact for contact in self._contacts.values() if contact.state == "live"]
+
+    def known(self, id: str) -> Contact | None:
+        """The contact that answered as `id`."""
+        for contact in self._contacts.values():
+            if contact.id == id and contact.state in ("live", "unreachable"):
+                return contact
+        return None
+
+    def knows(self, url: str) -> bool:
+        """Whether this very contact is still in the view (a call in flight may outlive it)."""
+        return url in self._contacts
+
+    def passed_on(self) -> tuple[ViewEntry, ...]:
+        """Up to PASSED_ON random contacts that answered."""
+        live = self.live()
+        if len(live) > PASSED_ON:
+            chosen = self._rng.choice(len(live), PASSED_ON, replace=False)
+            live = [live[i] for i in chosen]
+        return tuple(ViewEntry(contact.id, contact.url) for contact in live)
+
+    def announced(self, entry: ViewEntry, source: str) -> bool:
+        """Somebody at `source` named this node; True if it is a new address to call."""
+        if entry.id == self._own_id or not entry.url or entry.url == self._own_url:
+            return False
+        if entry.url in self._contacts or self.known(entry.id) is not None:
+            return False
+        if not callable_url(entry.url, source):
+            return False
+        waiting = [c.url for c in self._contacts.values() if c.state == "new" and not (c.configured or c.busy)]
+        if len(waiting) >= self._size:  # whoever floods us displaces a random one, not the oldest
+            del self._contacts[waiting[self._rng.integers(len(waiting))]]
+        self._contacts[entry.url] = Contact(entry.url, id=entry.id)
+        return True
+
+    def pick(self, count: int, now: float) -> list[Contact]:
+        """Up to `count` random contacts to exchange with: not busy, not backing off."""
+        due = [c for c in self._contacts.values() if not c.busy and c.retry_at <= now and c.state != "refused"]
+        tried = [c for c in due if c.state == "live"]
+        fresh = [c for c in due if c.state != "live"]
+        self._rng.shuffle(tried)  # type: ignore[arg-type]
+        self._rng.shuffle(fresh)  # type: ignore[arg-type]
+        chosen: list[Contact] = []
+        while len(chosen) < count and (tried or fresh):
+            explore = not tried or (fresh and self._rng.random() < EXPLORE)
+            chosen.append(fresh.pop() if explore else tried.pop())
+        return chosen
+
+    def strangers(self, now: float) -> list[Contact]:
+        """Contacts that have not answered (any more) and may be called now."""
+        return [
+            c for c in self._contacts.values() if c.state != "live" and not c.busy and c.retry_at <= now
+        ]
+
+    def next_retry(self) -> float | None:
+        """When the next contact that is not live may be called; None if there is none."""
+        times = [c.retry_at for c in self._contacts.values() if c.state != "live" and not c.busy]
+        return min(times, default=None)
+
+    def answered(self, contact: Contact, id: str) -> str:
+        """`contact` answered as `id`. "" if it is (now) live, else why it left the view."""
+        if id == self._own_id:
+            return self._drop(contact, "it is this node")
+        if contact.id and contact.id != id and not contact.configured:
+            return self._drop(contact, f"announced as {contact.id[:8]}, answers as {id[:8]}")
+        twin = self.known(id)
+        if twin is not None and twin is not contact:
+            if twin.state == "live":
+                return self._drop(contact, f"the same node as {twin.url}")
+            self._drop(twin, f"moved to {contact.url}")
+        if contact.state != "live":
+            self._make_room(contact)
+        contact.id, contact.state, contact.failures, contact.retry_at = id, "live", 0, 0.0
+        contact.detail = ""
+        return ""
+
+    def failed(self, contact: Contact, detail: str, now: float) -> str:
+        """`contact` could not be reached: leave it alone for a while. Returns why if it left the view."""
+        contact.failures += 1
+        contact.detail = detail
+        contact.retry_at = now + deadlines.backoff(contact.failures, self._rng.random())
+        if not contact.configured and (contact.state == "new" or contact.failures >= FORGET_AFTER):
+            return self._drop(contact, detail)
+        if contact.state in ("live", "unreachable"):
+            contact.state = "unreachable"
+        return ""
+
+    def refused(self, contact: Contact, detail: str, now: float) -> None:
+        """`contact` is a node that will not talk to us: another task or model."""
+        contact.state, contact.detail = "refused", detail
+        contact.retry_at = now + deadlines.REFUSED_RETRY
+
+    def _drop(self, contact: Contact, why: str) -> str:
+        if self._contacts.get(contact.url) is contact:
+            del self._contacts[contact.url]
+        return why
+
+    def _make_room(self, newcomer: Contact) -> None:
+        """Forget one that answered before, so that at most `size` do: an unreachable one if there is one."""
+        held = [c for c in self._contacts.values() if c.state in ("live", "unreachable") and c is not newcomer]
+        if len(held) < self._size:
+            return
+        removable = [c for c in held if not (c.configured or c.busy)] or [c for c in held if not c.busy]
+        removable = [c for c in removable if c.state == "unreachable"] or removable
+        if removable:
+            self._drop(removable[self._rng.integers(len(removable))], "replaced")

@@ -1,0 +1,359 @@
+"""HTTP in: the ASGI application of a node, the same on a real socket and in the simulator.
+
+Routes are those of docs/protocol.md. Every handler is a coroutine: plain functions would run in threads,
+which virtual time does not see. The hot routes are plain ASGI, without request and response objects.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from p2pfl import __version__
+from p2pfl.clock import Clock
+from p2pfl.errors import (
+    Busy,
+    FrameError,
+    Malformed,
+    NoSuchRoute,
+    PeerError,
+    TooLarge,
+    WrongMethod,
+)
+from p2pfl.gossip.codec import MAX_HEAD, MAX_HELLO, MEDIA_TYPE, ModelDecoder, decode_hello, encode_hello
+from p2pfl.gossip.compress import most_bytes
+from p2pfl.gossip.messages import Hello, Layout, Model, Task
+from p2pfl.network import problems
+from p2pfl.network.body import Body
+from p2pfl.network.client import slices
+
+__all__ = ["UNREADABLE", "ASGIApp", "Service", "make_app"]
+
+UNREADABLE = "p2pfl.unreadable"
+"""Scope type by which a server reports bytes that are not even HTTP: {type, client, detail}."""
+SLOWEST = 50_000
+"""Bytes a second that a body may take beyond body_timeout: a slow radio link."""
+BODY_MEMORY = 512 * 1024 * 1024
+"""Bytes that bodies being received may take together; big models are received fewer at a time."""
+SMALL = 64 * 1024
+"""Bytes of a reply up to which joining its two chunks is cheaper than sending two."""
+RETRY_AFTER = "1"
+"""Seconds after which a refused peer may try again."""
+
+_MEDIA_TYPE = MEDIA_TYPE.encode()
+
+log = logging.getLogger(__name__)
+
+Chunks = tuple[bytes, memoryview]
+
+
+class Service(Protocol):
+    """What the application asks of the node. Nothing here waits."""
+
+    @property
+    def task(self) -> Task: ...
+
+    @property
+    def layout(self) -> Layout: ...
+
+    def receive_model(self, model: Model, source: str, size: int) -> Chunks | None:
+        """A model was posted; the reply frame of a push-pull, or None. May raise a PeerError to refuse it."""
+
+    def receive_hello(self, hello: Hello, source: str, size: int) -> Hello:
+        """A hello was posted; ours. May raise a PeerError to refuse it."""
+
+    def snapshot(self) -> tuple[str, Chunks]:
+        """(ETag in its quotes, frame) of GET /v1/model."""
+
+    def pulled(self, source: str, size: int) -> None:
+        """GET /v1/model was answered with `size` bytes of body (0: not modified)."""
+
+    def reject(self, error: PeerError, source: str, peer: str) -> None:
+        """Something was refused: count it. source: the host it came from; peer: the sender's id, if known."""
+
+    def status(self) -> dict[str, object]: ...
+
+    def peers(self) -> list[dict[str, object]]: ...
+
+    def ready(self) -> bool: ...
+
+
+def make_app(
+    service: Service, clock: Clock, *, body_timeout: float = 60.0, max_streams: int = 32
+) -> Starlette:
+    """The application. body_timeout: seconds a body may take, plus those of its size at SLOWEST.
+
+    max_streams: models that may be received at a time; more are refused with 503, so that memory stays flat.
+    """
+    pages = _Pages(service)
+    routes: list[tuple[str, Callable[..., object], str]] = [
+        ("/v1/exchange", _Exchange(service, clock, body_timeout, max_streams), "POST"),
+        ("/v1/model", _Snapshot(service), "GET"),
+        ("/v1/membership", _Membership(service, clock, body_timeout), "POST"),
+        ("/v1/layout", pages.layout, "GET"),
+        ("/v1/status", pages.status, "GET"),
+        ("/v1/peers", pages.peers, "GET"),
+        ("/healthz", pages.health, "GET"),
+        ("/readyz", pages.readiness, "GET"),
+        ("/", pages.index, "GET"),
+    ]
+    app = Starlette(
+        routes=[Route(path, endpoint, methods=[method]) for path, endpoint, method in routes],
+        middleware=[Middleware(_Boundary, service=service)],
+        exception_handlers={HTTPException: pages.refuse},
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+class _Boundary:
+    """Where failures end: a bug of ours is a 500 and a logged traceback, and the node goes on."""
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app = app
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == UNREADABLE:
+            self._service.reject(Malformed(scope["detail"]), _source(scope), "")
+            return
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except Exception:
+            log.exception("request failed method=%s path=%r", scope.get("method"), scope.get("path"))
+            if not started and scope["type"] == "http":
+                await _send_problem(send, "internal", 500, "this node failed; its log says how", close=True)
+
+
+class _Exchange:
+    """POST /v1/exchange: a model in; a model (push-pull) or nothing (push) out."""
+
+    def __init__(self, service: Service, clock: Clock, body_timeout: float, max_streams: int) -> None:
+        self._service = service
+        self._clock = clock
+        self._body_timeout = body_timeout
+        self._limit = MAX_HEAD + most_bytes(service.layout.size)
+        self._free = max(2, min(max_streams, BODY_MEMORY // self._limit))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        service, source = self._service, _source(scope)
+        body = Body(scope, receive)
+        decoder = ModelDecoder(service.task, service.layout)
+        try:
+            body.check(self._limit)
+            if not self._free:
+                raise Busy("as many models as memory allows are being received; try again later")
+            self._free -= 1
+            try:
+                seconds = self._body_timeout + (body.length or self._limit) / SLOWEST
+                await body.read(decoder.feed, self._clock, seconds)
+                model = decoder.finish()
+            finally:
+                self._free += 1
+            reply = service.receive_model(model, source, decoder.size)
+        except PeerError as error:
+            head = decoder.head
+            await _refuse(service, error, source, head.sender.id if head is not None else "", body, send)
+            return
+        if reply is None:
+            await send({"type": "http.response.start", "status": 204, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+        else:
+            await _send_frame(send, [], reply)
+
+
+class _Snapshot:
+    """GET and HEAD /v1/model: the published snapshot, unless the client has it."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        source = _source(scope)
+        etag, chunks = self._service.snapshot()
+        headers = [(b"etag", etag.encode("ascii"))]
+        if _has(scope, etag):
+            await send({"type": "http.response.start", "status": 304, "headers": headers})
+            await send({"type": "http.response.body", "body": b""})
+            size = 0
+        elif scope["method"] == "HEAD":
+            await send({"type": "http.response.start", "status": 200, "headers": _form(headers, chunks)})
+            await send({"type": "http.response.body", "body": b""})
+            return
+        else:
+            size = await _send_frame(send, headers, chunks)
+        if scope["method"] == "GET":
+            self._service.pulled(source, size)
+
+
+class _Membership:
+    """POST /v1/membership: a hello in, ours out. Small, so it waits behind no model."""
+
+    def __init__(self, service: Service, clock: Clock, body_timeout: float) -> None:
+        self._service = service
+        self._clock = clock
+        self._body_timeout = body_timeout
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        service, source = self._service, _source(scope)
+        body = Body(scope, receive)
+        data = bytearray()
+        peer = ""
+
+        def collect(chunk: bytes) -> None:
+            data.extend(chunk)
+            if len(data) > MAX_HELLO:
+                raise TooLarge(f"a hello has at most {MAX_HELLO} bytes")
+
+        try:
+            body.check(MAX_HELLO)
+            await body.read(collect, self._clock, self._body_timeout)
+            hello = decode_hello(bytes(data), service.task, service.layout)
+            peer = hello.sender.id
+            answer = encode_hello(service.receive_hello(hello, source, len(data)))
+        except PeerError as error:
+            await _refuse(service, error, source, peer, body, send)
+            return
+        await _send_frame(send, [], (answer, memoryview(b"")))
+
+
+class _Pages:
+    """What people and tools read: JSON, never limited by what happens on exchanges."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        task, layout = service.task, service.layout
+        self._layout = {
+            "task": task.as_dict(),
+            "task_digest": task.digest,
+            **layout.as_dict(),
+            "size": layout.size,
+            "fingerprint": layout.fingerprint,
+        }
+
+    async def layout(self, request: Request) -> Response:
+        return JSONResponse(self._layout)
+
+    async def status(self, request: Request) -> Response:
+        return JSONResponse(_finite(self._service.status()))
+
+    async def peers(self, request: Request) -> Response:
+        return JSONResponse(_finite(self._service.peers()))
+
+    async def health(self, request: Request) -> Response:
+        return JSONResponse({"healthy": True})
+
+    async def readiness(self, request: Request) -> Response:
+        ready = self._service.ready()
+        return JSONResponse({"ready": ready}, status_code=200 if ready else 503)
+
+    async def index(self, request: Request) -> Response:
+        return PlainTextResponse(
+            f"p2pfl {__version__}: a gossip-learning node; see /v1/status and /v1/layout\n"
+        )
+
+    async def refuse(self, request: Request, error: Exception) -> Response:
+        """Starlette's own refusals (no such path, wrong method), as problem documents and counted."""
+        where = f"{request.method} {problems.one_line(request.url.path)}"
+        headers: dict[str, str] = {}
+        refusal: FrameError
+        if isinstance(error, HTTPException) and error.status_code == 404:
+            refusal = NoSuchRoute(f"{where}: there is no such path here")
+        elif isinstance(error, HTTPException) and error.status_code == 405:
+            # Starlette joins a set, whose order differs from run to run.
+            allowed = ", ".join(sorted((error.headers or {}).get("Allow", "").split(", ")))
+            headers["allow"] = allowed
+            refusal = WrongMethod(f"{where}: this path takes {allowed}")
+        else:
+            raise error
+        self._service.reject(refusal, _source(request.scope), "")
+        document = problems.encode(refusal.reason, refusal.status, str(refusal))
+        return Response(document, refusal.status, headers, problems.MEDIA_TYPE)
+
+
+async def _refuse(service: Service, error: PeerError, source: str, peer: str, body: Body, send: Send) -> None:
+    """Count a refusal and answer it, unless the client has gone."""
+    service.reject(error, source, peer)
+    if body.gone:
+        return
+    status = error.status if isinstance(error, FrameError) else 400
+    await _send_problem(send, error.reason, status, str(error), close=not body.complete)
+
+
+async def _send_problem(send: Send, reason: str, status: int, detail: str, *, close: bool) -> None:
+    """close: the connection cannot be used again, for instance because the body was not read to its end."""
+    document = problems.encode(reason, status, detail)
+    headers = [
+        (b"content-type", problems.MEDIA_TYPE.encode()),
+        (b"content-length", b"%d" % len(document)),
+    ]
+    if status == Busy.status:
+        headers.append((b"retry-after", RETRY_AFTER.encode()))
+    if close:
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": document})
+
+
+def _form(headers: list[tuple[bytes, bytes]], chunks: Chunks) -> list[tuple[bytes, bytes]]:
+    size = len(chunks[0]) + chunks[1].nbytes
+    return [(b"content-type", _MEDIA_TYPE), (b"content-length", b"%d" % size), *headers]
+
+
+async def _send_frame(send: Send, headers: list[tuple[bytes, bytes]], chunks: Chunks) -> int:
+    """Answer 200 with a frame, a big one in slices and never joined; returns its size in bytes."""
+    head, weights = chunks
+    size = len(head) + weights.nbytes
+    await send({"type": "http.response.start", "status": 200, "headers": _form(headers, chunks)})
+    if size <= SMALL:
+        await send({"type": "http.response.body", "body": head + weights})
+        return size
+    await send({"type": "http.response.body", "body": head, "more_body": True})
+    for piece in slices(weights):
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
+    return size
+
+
+def _source(scope: Scope) -> str:
+    """The host that a request came from, "" if the server does not say."""
+    client = scope.get("client")
+    return str(client[0]) if client else ""
+
+
+def _has(scope: Scope, etag: str) -> bool:
+    """Does If-None-Match name this snapshot? (RFC 9110, weak comparison)"""
+    for name, value in scope["headers"]:
+        if name == b"if-none-match":
+            tags = [tag.strip().removeprefix("W/") for tag in value.decode("latin-1").split(",")]
+            if etag in tags or "*" in tags:
+                return True
+    return False
+
+
+def _finite(value: object) -> object:
+    """A value for JSON, which has no NaN and no infinity: null instead, as a diverged node's loss is."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(member) for key, member in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(member) for member in value]
+    return value

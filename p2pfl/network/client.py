@@ -1,0 +1,234 @@
+"""HTTP out: what a node asks of others. No deadline in here: callers wrap calls in `clock.deadline()`.
+
+It speaks to an `httpx.AsyncBaseTransport` without an `httpx.AsyncClient` in between: a node wants none of
+a browser's cookies (which any peer could set), redirects and authentication, and they would cost 70 us of
+the 250 us that an exchange takes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+
+import httpx
+
+from p2pfl.errors import BadAnswer, PeerError, Refused, TimedOut, TooLarge, Unreachable
+from p2pfl.gossip.codec import MAX_HELLO, MEDIA_TYPE, ModelDecoder, decode_hello, encode_hello
+from p2pfl.gossip.messages import Hello, Layout, Model, Task
+from p2pfl.network import problems
+
+SLICE = 128 * 1024
+"""Bytes handed to the HTTP library at a time: it copies each piece, which should stay in the CPU's cache."""
+IDLE_CONNECTION = 5.0
+"""Seconds a connection is kept for the next request; less than a node's server keeps one."""
+
+_FORM = ("content-type", MEDIA_TYPE)
+_ACCEPT = ("accept", MEDIA_TYPE)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back. peer: its id, "" if it did not say. sent, received: bytes of the two bodies."""
+
+    peer: str
+    model: Model | None
+    sent: int
+    received: int
+
+
+class PeerClient:
+    """Asks other nodes. transport: the network; None is the real one.
+
+    Raises only PeerError: Unreachable, Refused, TimedOut or BadAnswer, or the FrameError of a reply that
+    does not decode. Redirects are not followed.
+    """
+
+    def __init__(self, transport: httpx.AsyncBaseTransport | None, task: Task, layout: Layout) -> None:
+        self._transport = transport if transport is not None else real_transport()
+        self._task = task
+        self._layout = layout
+
+    async def hello(self, url: str, hello: Hello) -> tuple[Hello, Reply]:
+        """Say who we are and learn who is there."""
+        body = encode_hello(hello)
+        answer = bytearray()
+
+        def collect(chunk: bytes) -> None:
+            answer.extend(chunk)
+            if len(answer) > MAX_HELLO:
+                raise TooLarge(f"{url} answers a hello with more than {MAX_HELLO} bytes")
+
+        async with self._ask("POST", url, "/v1/membership", [_FORM], (body,)) as response:
+            _expect(url, response, 200)
+            await _read(response, collect)
+        theirs = decode_hello(bytes(answer), self._task, self._layout)
+        return theirs, Reply(theirs.sender.id, None, len(body), len(answer))
+
+    async def push(self, url: str, chunks: tuple[bytes, memoryview]) -> Reply:
+        """Post a model frame; the reply has a model if the frame's head asked for one."""
+        sent = sum(memoryview(chunk).nbytes for chunk in chunks)
+        async with self._ask("POST", url, "/v1/exchange", [_FORM, _ACCEPT], chunks) as response:
+            if response.status_code == 204:
+                return Reply("", None, sent, 0)
+            _expect(url, response, 200)
+            model, received = await self._model(response)
+        return Reply(model.head.sender.id, model, sent, received)
+
+    async def pull(self, url: str, etag: str | None) -> tuple[Reply, str | None]:
+        """Get a node's model unless it is still the one named by `etag`; returns the new ETag too."""
+        headers = [_ACCEPT] if etag is None else [_ACCEPT, ("if-none-match", etag)]
+        async with self._ask("GET", url, "/v1/model", headers, ()) as response:
+            if response.status_code == 304:
+                return Reply("", None, 0, 0), etag
+            _expect(url, response, 200)
+            model, received = await self._model(response)
+            return Reply(model.head.sender.id, model, 0, received), _etag(response)
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()
+
+    async def _model(self, response: httpx.Response) -> tuple[Model, int]:
+        """The frame in a response, hashed and checked while it arrives; and its size in bytes."""
+        decoder = ModelDecoder(self._task, self._layout)
+        await _read(response, decoder.feed)
+        return decoder.finish(), decoder.size
+
+    @contextlib.asynccontextmanager
+    async def _ask(
+        self,
+        method: str,
+        url: str,
+        path: str,
+        headers: list[tuple[str, str]],
+        chunks: tuple[bytes | memoryview, ...],
+    ) -> AsyncIterator[httpx.Response]:
+        """One request; the response's body is not read yet. Refusals and failures become PeerErrors."""
+        with _as_peer_errors(url):
+            target, host = _target(url, path)
+            if chunks:
+                length = sum(memoryview(chunk).nbytes for chunk in chunks)
+                headers = [("host", host), *headers, ("content-length", str(length))]
+            else:
+                headers = [("host", host), *headers]
+            request = httpx.Request(method, target, headers=headers, stream=_Body(chunks))
+            response = await self._transport.handle_async_request(request)
+            try:
+                if response.status_code >= 400:
+                    raise await _refusal(url, response)
+                yield response
+            finally:
+                await response.aclose()
+
+
+class _Body(httpx.AsyncByteStream):
+    """A request's body as slices of its chunks, nothing joined."""
+
+    def __init__(self, chunks: tuple[bytes | memoryview, ...]) -> None:
+        self._chunks = chunks
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for chunk in self._chunks:
+            for piece in slices(chunk):
+                # httpx says bytes; every transport in use takes any buffer.
+                yield piece  # type: ignore[misc]
+
+
+def slices(chunk: bytes | memoryview) -> Iterator[bytes | memoryview]:
+    """A chunk in pieces of at most SLICE bytes, without a copy."""
+    if isinstance(chunk, bytes) and len(chunk) <= SLICE:
+        yield chunk
+        return
+    view = memoryview(chunk).cast("B")
+    for start in range(0, view.nbytes, SLICE):
+        yield view[start : start + SLICE]
+
+
+def real_transport() -> httpx.AsyncHTTPTransport:
+    """TCP. Connections are reused; how many there are is the caller's business (one a peer)."""
+    limits = httpx.Limits(
+        max_connections=None, max_keepalive_connections=64, keepalive_expiry=IDLE_CONNECTION
+    )
+    return httpx.AsyncHTTPTransport(limits=limits, trust_env=False, socket_options=socket_options())
+
+
+def socket_options() -> list[tuple[int, int, int]]:
+    """Options for both ends of a connection.
+
+    trio lets the kernel hold only 16 KiB that are not on their way yet, which suits many small streams; a
+    model is one long write.
+    """
+    if not hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        return []
+    return [(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 1 << 20)]
+
+
+@functools.lru_cache(maxsize=512)
+def _target(url: str, path: str) -> tuple[httpx.URL, str]:
+    """(URL of a request, Host header); parsing costs 40 us and peers are few."""
+    target = httpx.URL(url).copy_with(path=path)
+    return target, target.netloc.decode("ascii")
+
+
+async def _read(response: httpx.Response, feed: Callable[[bytes], None]) -> None:
+    stream = response.stream
+    if not isinstance(stream, httpx.AsyncByteStream):
+        raise TypeError("a transport for trio answers with an asynchronous stream")
+    async for chunk in stream:
+        feed(chunk)
+
+
+def _expect(url: str, response: httpx.Response, status: int) -> None:
+    """BadAnswer unless the response has this status and a node's media type."""
+    if response.status_code != status:
+        raise BadAnswer(f"{url} answered with status {response.status_code}, not {status}")
+    kind = response.headers.get("content-type", "")
+    if kind.partition(";")[0].strip().lower() != MEDIA_TYPE:
+        raise BadAnswer(
+            f"{url} is not a p2pfl node: it answered with {problems.one_line(kind) or 'no media type'}"
+        )
+
+
+def _etag(response: httpx.Response) -> str | None:
+    etag = response.headers.get("etag")
+    # It is sent back to whoever chose it: short, and printable so that it is a legal header.
+    return etag if etag is not None and len(etag) <= 256 and etag.isascii() and etag.isprintable() else None
+
+
+async def _refusal(url: str, response: httpx.Response) -> PeerError:
+    """What a 4xx or 5xx answer means."""
+    body = bytearray()
+
+    def collect(chunk: bytes) -> None:
+        body.extend(chunk)
+        if len(body) > problems.MAX_BYTES:
+            raise BadAnswer(f"{url} answered status {response.status_code} with more than a problem document")
+
+    await _read(response, collect)
+    problem = problems.decode(bytes(body))
+    if problem is None:
+        return BadAnswer(f"{url} is not a p2pfl node: it answered with status {response.status_code}")
+    reason, detail = problem
+    return Refused(f"{url} refused: {detail or reason}", cause=reason, http_status=response.status_code)
+
+
+@contextlib.contextmanager
+def _as_peer_errors(url: str) -> Iterator[None]:
+    """httpx's errors as ours: was nothing delivered, is it unknown, or was the answer none?"""
+    try:
+        yield
+    except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+        raise Unreachable(f"{url} cannot be reached: {_reason(error)}") from error
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError, UnicodeError) as error:
+        # UnicodeError: host names that no name service would take, as the idna package sees it.
+        raise Unreachable(f"{problems.one_line(url)} cannot be called: {_reason(error)}") from error
+    except (httpx.NetworkError, httpx.TimeoutException) as error:
+        raise TimedOut(f"{url} broke off: {_reason(error)}") from error
+    except httpx.HTTPError as error:
+        raise BadAnswer(f"{url} does not speak HTTP as it should: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    return problems.one_line(str(error)) or type(error).__name__

@@ -1,0 +1,368 @@
+"""The real network of a node: Hypercorn's HTTP/1.1 on trio sockets of our own.
+
+Hypercorn has the protocol; sockets, limits and shutdown are ours, for three reasons. It reads at most 64 KiB at
+a time and sets no limit on a client that takes no answer. It shields writes from cancellation, so that such a
+client would hold up the shutdown for ever. And a request body that the application does not read to its end
+would leave its connection hanging (see _Courteous).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import math
+import os
+import socket
+from collections.abc import Awaitable, Callable
+
+import h11
+import httpx
+import trio
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.config import Config
+from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.trio.task_group import TaskGroup
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ConnectionState
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from p2pfl.config import parse_listen
+from p2pfl.errors import ListenError, Malformed, Truncated
+from p2pfl.network import problems
+from p2pfl.network.app import UNREADABLE
+from p2pfl.network.client import socket_options
+
+RECEIVE = 128 * 1024
+"""Bytes read from a socket at a time: few wake-ups for a model, and still in the CPU's cache."""
+MAX_HEADERS = 16 * 1024
+"""Bytes of a request line and its headers, of a chunk's header, of trailers."""
+IDLE = 15.0
+"""Seconds in which a new or idle connection must bring a whole request head; longer than clients keep one."""
+STALLED = 30.0
+"""Seconds in which a client must take the next piece of its answer."""
+GRACE = 0.5
+"""Seconds that requests under way have at shutdown."""
+LINGER_SECONDS = 2.0
+LINGER_BYTES = 64 * 1024 * 1024
+"""How long, and how much of, a body that was already answered is still read. Closing a socket with unread bytes
+in it resets the connection, and the client might lose the answer that says why its body was refused."""
+BACKLOG = 128
+MAX_CONNECTIONS = 512
+"""Open connections, most of them idle; below the usual limit of 1,024 files."""
+
+_FULL = b"HTTP/1.1 503 \r\nretry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+log = logging.getLogger(__name__)
+
+Report = Callable[[tuple[str, int], str], Awaitable[None]]
+
+
+class HttpNetwork:
+    """The network seam of a real node. listen: HOST:PORT, as in NodeConfig.listen."""
+
+    def __init__(self, listen: str) -> None:
+        self._host, self._port = parse_listen(listen)
+
+    def transport(self) -> httpx.AsyncBaseTransport | None:
+        """None: the client makes its own."""
+        return None
+
+    async def serve(
+        self, app: ASGIApp, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Serve until cancelled; reports its URL once connections are accepted. Raises ListenError.
+
+        When cancelled it accepts no more, closes idle connections, gives requests under way GRACE seconds.
+        """
+        listener = await _listen(self._host, self._port)
+        async with listener, trio.open_nursery() as nursery:
+            server = _Server(app)
+            connections = await nursery.start(server.hold)
+            try:
+                host = f"[{self._host}]" if ":" in self._host else self._host
+                task_status.started(f"http://{host}:{listener.socket.getsockname()[1]}")
+                await trio.serve_listeners(server.handle, [listener], handler_nursery=connections)
+            finally:
+                server.closing.set()
+
+
+async def _listen(host: str, port: int) -> trio.SocketListener:
+    """A listening TCP socket on the first address of `host`."""
+    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    try:
+        addresses = await trio.socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except (OSError, UnicodeError):
+        raise ListenError(f"{where}: there is no such host; choose another --listen") from None
+    family, kind, protocol, _, address = addresses[0]
+    sock = trio.socket.socket(family, kind, protocol)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        await sock.bind(address)
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise ListenError(f"{where} {_why_not(error)}") from None
+    except BaseException:
+        sock.close()
+        raise
+    return trio.SocketListener(sock)
+
+
+def _why_not(error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "is in use; choose another --listen or stop the other program"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return "is not an address of this machine; choose another --listen"
+    if error.errno == errno.EACCES:
+        return "is not permitted; choose a port above 1023"
+    return f"cannot be listened on: {os.strerror(error.errno) if error.errno else error}"
+
+
+class _Server:
+    """The connections of one HttpNetwork.serve()."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.closing = trio.Event()
+        self._app = app
+        self._wrapped = ASGIWrapper(_Courteous(app))  # type: ignore[arg-type]
+        self._config = _hypercorn_config()
+        self._context = WorkerContext(None)
+        self._connections: dict[_Connection, None] = {}  # in order of arrival
+
+    async def hold(self, *, task_status: trio.TaskStatus[trio.Nursery]) -> None:
+        """Hold the connections' nursery, beyond the end of what `serve` runs in, for a graceful end."""
+        with trio.CancelScope(shield=True):
+            async with trio.open_nursery() as nursery:
+                task_status.started(nursery)
+                await self.closing.wait()
+                await self._context.terminated.set()
+                for connection in self._connections:
+                    connection.leave_if_idle()
+                nursery.cancel_scope.deadline = trio.current_time() + GRACE
+
+    async def handle(self, stream: trio.SocketStream) -> None:
+        """One connection, to its end. Whatever happens to it, the others go on."""
+        if len(self._connections) >= MAX_CONNECTIONS:
+            with trio.move_on_after(GRACE), _ignoring_loss():
+                await stream.send_all(_FULL)
+            return
+        for option in socket_options():
+            stream.setsockopt(*option)
+        try:
+            connection = _Connection(stream, self._wrapped, self._config, self._context, self._report)
+        except OSError:
+            return  # it left before we could ask for its address
+        self._connections[connection] = None
+        try:
+            await connection.run()
+        except Exception:
+            log.exception("connection failed client=%s", connection.client)
+        finally:
+            del self._connections[connection]
+
+    async def _report(self, client: tuple[str, int], detail: str) -> None:
+        """Tell the application of bytes that it will not see since they are not HTTP."""
+        await self._app({"type": UNREADABLE, "client": client, "detail": detail}, _nothing, _nowhere)
+
+
+class _Connection:
+    """One client's connection: bytes between its socket and Hypercorn's protocol object."""
+
+    def __init__(
+        self,
+        stream: trio.SocketStream,
+        app: ASGIWrapper,
+        config: Config,
+        context: WorkerContext,
+        report: Report,
+    ) -> None:
+        self._stream = stream
+        self._app = app
+        self._config = config
+        self._context = context
+        self._report = report
+        self._sending = trio.Lock()
+        # Cancelled when the connection is idle for too long; no deadline while a request is under way.
+        self._reading = trio.CancelScope()
+        self.client: tuple[str, int] = stream.socket.getpeername()[:2]
+        self._server: tuple[str, int] = stream.socket.getsockname()[:2]
+
+    async def run(self) -> None:
+        async with TaskGroup() as tasks:
+            self._protocol = _Http11(
+                self._app,
+                self._config,
+                self._context,
+                tasks,
+                ConnectionState({}),
+                False,
+                self.client,
+                self._server,
+                self._send,
+            )
+            self._protocol.report = self._report
+            self._reading.deadline = trio.current_time() + IDLE
+            with self._reading:
+                await self._read()
+            if self._reading.cancelled_caught:
+                await self._stream.aclose()
+            await self._protocol.handle(Closed())
+        await self._stream.aclose()
+
+    def leave_if_idle(self) -> None:
+        if self._reading.deadline < math.inf:
+            self._reading.cancel()
+
+    async def _read(self) -> None:
+        while True:
+            try:
+                data = await self._stream.receive_some(RECEIVE)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                return
+            await self._protocol.handle(RawData(data))
+            if not data:
+                return
+
+    async def _send(self, event: Event) -> None:
+        """What Hypercorn has for the socket. Never raises for a lost client: reading notices that too."""
+        if isinstance(event, RawData):
+            if not event.data:
+                return
+            async with self._sending:
+                with trio.move_on_after(STALLED), _ignoring_loss():
+                    await self._stream.send_all(event.data)
+                    return
+                # Part of the answer is lost, so the connection is.
+                await self._stream.aclose()
+        elif isinstance(event, Updated):
+            self._reading.deadline = trio.current_time() + IDLE if event.idle else math.inf
+        elif isinstance(event, Closed):
+            with _ignoring_loss():
+                await self._stream.send_eof()
+            await self._stream.aclose()
+
+
+class _Http11(H11Protocol):
+    """HTTP/1.1 and nothing else; refusals of what is not HTTP are problem documents and reported."""
+
+    report: Report
+
+    async def _check_protocol(self, event: h11.Request) -> None:
+        """No HTTP/2, whatever the client offers."""
+
+    async def _create_stream(self, request: h11.Request) -> None:
+        """No WebSocket either: an offer to switch protocols may be ignored (RFC 9110, 7.8)."""
+        headers = [(name, value) for name, value in request.headers if name != b"upgrade"]
+        plain = h11.Request(
+            method=request.method, target=request.target, headers=headers, http_version=request.http_version
+        )
+        await super()._create_stream(plain)
+
+    async def _send_error_response(self, status_code: int) -> None:
+        """What came is not HTTP. Inside a body the application counts it (as truncated), else it is told."""
+        if self.stream is None:
+            reason, detail = Malformed.reason, "this is not an HTTP/1.1 request"
+            if self.client is not None:
+                await self.report(self.client, detail)
+        else:
+            reason, detail = Truncated.reason, "the body ends before its announced end"
+        document = problems.encode(reason, status_code, detail)
+        headers = [
+            (b"content-type", problems.MEDIA_TYPE.encode()),
+            (b"content-length", b"%d" % len(document)),
+            (b"connection", b"close"),
+        ]
+        await self._send_h11_event(h11.Response(status_code=status_code, headers=headers))
+        await self._send_h11_event(h11.Data(data=document))
+        await self._send_h11_event(h11.EndOfMessage())
+
+
+class _Courteous:
+    """Reads on, for a while, what a client still sends after its answer is complete.
+
+    Hypercorn queues the pieces of a body for the application. One that answers without reading them all would
+    block, on the full queue, both the reader and the end of its own answer.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not any(name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"]):
+            await self._app(scope, receive, send)
+            return
+        unread = True
+        answered = False
+
+        async def read() -> Message:
+            nonlocal unread
+            message = await receive()
+            unread = message["type"] == "http.request" and message.get("more_body", False)
+            return message
+
+        async def write(message: Message) -> None:
+            nonlocal answered
+            answered = message["type"] == "http.response.body" and not message.get("more_body", False)
+            if not (answered and unread):
+                await send(message)
+                return
+            await send({**message, "more_body": True})  # complete for the client, who knows its length
+            async with trio.open_nursery() as nursery:
+                enough = trio.Event()
+                nursery.start_soon(discard, enough)
+                with trio.move_on_after(LINGER_SECONDS):
+                    await enough.wait()
+                await send({"type": "http.response.body", "body": b""})
+                nursery.cancel_scope.cancel()
+
+        async def discard(enough: trio.Event) -> None:
+            size = 0
+            while unread:
+                size += len((await read()).get("body", b""))
+                if size > LINGER_BYTES:
+                    enough.set()
+            enough.set()
+
+        await self._app(scope, read, write)
+        if unread and not answered:
+            # A broken answer: the connection ends, and nothing may wait for the queue.
+            await discard(trio.Event())
+
+
+class _ignoring_loss(contextlib.suppress):  # noqa: N801 - reads as a statement
+    """The client has gone, or the connection was closed by another task: nothing left to do for it."""
+
+    def __init__(self) -> None:
+        super().__init__(trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError)
+
+
+def _hypercorn_config() -> Config:
+    """Hypercorn's settings that its protocol object looks at; a name it does not know is a bug of ours."""
+    config = Config()
+    settings = {
+        "accesslog": None,
+        "errorlog": log,
+        "h11_max_incomplete_size": MAX_HEADERS,
+        "include_server_header": False,
+        "keep_alive_max_requests": 1_000_000,
+        "max_app_queue_size": 2,
+    }
+    for name, value in settings.items():
+        if not hasattr(config, name):
+            raise AttributeError(f"this Hypercorn has no setting {name!r}")
+        setattr(config, name, value)
+    return config
+
+
+async def _nothing() -> Message:
+    return {"type": "http.disconnect"}
+
+
+async def _nowhere(message: Message) -> None:
+    """Takes what an application answers to a report."""

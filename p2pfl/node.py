@@ -1,0 +1,380 @@
+"""One node: the only composer of learning, gossip, network and storage.
+
+    learn:   train on own data -> merge with the inbox -> publish -> start exchanges -> evaluate -> checkpoint
+    settle:  a few push-pull exchanges with merging and no training
+    done:    go on merging what arrives and answering
+
+Requests are served meanwhile (service.py). The node never waits for a peer longer than its own deadline, and
+training never waits for an exchange. It differs from a simulated node in six injected things: network, clock,
+compute, randomness, storage, observe.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import httpx
+import numpy as np
+import trio
+
+from p2pfl.clock import Clock
+from p2pfl.config import NodeConfig
+from p2pfl.courier import Courier
+from p2pfl.events import (
+    Checkpointed,
+    Diverged,
+    Evaluated,
+    Joined,
+    Merged,
+    Observe,
+    Published,
+    RoundCompleted,
+    Started,
+    StateChanged,
+    Stopped,
+    Trained,
+)
+from p2pfl.gossip.messages import Layout, Model, NodeState, Task, Vector
+from p2pfl.gossip.protocol import Gossip
+from p2pfl.learning.learner import Evaluation, FitPlan, FitResult
+from p2pfl.learning.partition import Shard
+from p2pfl.network.app import ASGIApp, make_app
+from p2pfl.network.client import PeerClient
+from p2pfl.service import NodeService, Score
+from p2pfl.storage.checkpoint import Checkpoint
+
+log = logging.getLogger(__name__)
+
+# A node asks this many random peers how far they are before it starts, and joins those that are ahead.
+JOIN_PEERS = 5
+# Longest time for that, in seconds: a peer that does not answer does not keep the node from training.
+JOIN_DEADLINE = 5.0
+# Longest time to close connections when the node stops, in seconds.
+CLOSING = 0.5
+WILDCARDS = ("0.0.0.0", "::")
+
+
+class Compute(Protocol):
+    """The compute seam: a learner behind a thread, a pool of processes, or anything that can await."""
+
+    async def fit(self, weights: Vector, optimiser: Vector, plan: FitPlan) -> FitResult: ...
+
+    async def evaluate(self, weights: Vector, limit: int) -> Evaluation: ...
+
+
+class Network(Protocol):
+    """The network seam."""
+
+    def transport(self) -> httpx.AsyncBaseTransport | None:
+        """What httpx sends through; None: its own."""
+        ...
+
+    async def serve(self, app: ASGIApp, *, task_status: trio.TaskStatus[str]) -> None:
+        """Serve until cancelled; started(url) once requests are answered."""
+        ...
+
+
+# The storage seam: durable on return; raises StorageError.
+Save = Callable[[Checkpoint], Awaitable[None]]
+
+
+def announced(url: str) -> str:
+    """The address to tell peers: a wildcard host is left out, for the receiver to fill in."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://:{parts.port}" if parts.hostname in WILDCARDS else url
+
+
+class Node:
+    """initial: (P,) float32, the weights to start from.  resume: the last checkpoint, if there is one.
+
+    save: None if the node keeps nothing over a restart.
+    """
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        *,
+        id: str,
+        task: Task,
+        layout: Layout,
+        initial: Vector,
+        shard: Shard,
+        compute: Compute,
+        network: Network,
+        clock: Clock,
+        rng: np.random.Generator,
+        observe: Observe,
+        save: Save | None = None,
+        resume: Checkpoint | None = None,
+    ) -> None:
+        self.done = trio.Event()
+        self.config = config
+        self.gossip = Gossip(
+            config.gossip,
+            id=id,
+            name=config.name,
+            task=task,
+            layout=layout,
+            weights=initial,
+            samples=shard.samples,
+            peers=config.peers,
+            rng=rng,
+        )
+        self._shard = shard
+        self._compute = compute
+        self._network = network
+        self._clock = clock
+        self._rng = rng
+        self._save = save
+        self._observe = observe
+        self._optimiser: Vector = np.empty(0, np.float32)
+        self._resumed = resume is not None
+        if resume is not None:
+            self.gossip.resume(resume.weights, resume.age, resume.round, resume.version)
+            self._optimiser = resume.optimiser
+        self._news = trio.Event()
+        self._fit_seconds = 0.0
+        self._last_tell = -np.inf
+        self.service = NodeService(
+            self.gossip,
+            data_fingerprint=shard.fingerprint,
+            observe=observe,
+            on_news=self._announce_news,
+            now=clock.now,
+        )
+        self.service.score = Score(self.gossip.round, self.gossip.age)
+
+    async def run(self, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED) -> None:
+        """Until cancelled, or with exit_when_done until everybody is done. Raises SetupErrors, never PeerErrors."""
+        app = make_app(self.service, self._clock)
+        try:
+            async with trio.open_nursery() as nursery:
+                url = await nursery.start(self._network.serve, app)
+                self.gossip.url = self.config.advertise or announced(url)
+                self.gossip.view.listens_at(url)
+                client = PeerClient(self._network.transport(), self.gossip.task, self.gossip.layout)
+                courier = Courier(
+                    self.gossip, self.service, client, self._clock, self._observe, nursery
+                )
+                try:
+                    self._started()
+                    task_status.started(url)
+                    await self._live(courier)
+                finally:
+                    with trio.move_on_after(CLOSING, shield=True):
+                        await client.aclose()
+                nursery.cancel_scope.cancel()
+        finally:
+            self._observe(Stopped(self.gossip.round, self.gossip.state))
+
+    async def _live(self, courier: Courier) -> None:
+        await self._meet(courier)
+        if not self._resumed:
+            await self._join(courier)
+        self._enter("training")
+        rounds = self.config.training.rounds
+        while rounds == 0 or self.gossip.round < rounds:
+            await self._round(courier)
+        self._enter("settling")
+        for _ in range(self.config.gossip.settle):
+            await self._settle_once(courier)
+        await self._evaluate()
+        self._enter("done")
+        self.done.set()
+        courier.announce_done(to_all=self.config.exit_when_done)
+        await self._stay(courier)
+
+    # -- before training
+
+    async def _meet(self, courier: Courier) -> None:
+        """Make acquaintance: say hello to the configured peers, and wait for --min-peers if asked to."""
+        wanted = self.config.min_peers
+        if not self.gossip.view.contacts() and not wanted:
+            return
+        with self._clock.deadline(self.config.wait if wanted else JOIN_DEADLINE):
+            await courier.greet(None if wanted else JOIN_PEERS, self._rng)
+            while len(self.gossip.view.live()) < wanted:
+                news = self._next_news()
+                await courier.greet(None, self._rng)
+                if len(self.gossip.view.live()) >= wanted:
+                    break
+                await self._until(news, self.gossip.view.next_retry())
+        if len(self.gossip.view.live()) < wanted:
+            log.warning("peers=%d wanted=%d training without the others", len(self.gossip.view.live()), wanted)
+
+    async def _join(self, courier: Courier) -> None:
+        """If peers have trained already, start from the median of some of them."""
+        ahead = [contact for contact in self.gossip.view.live() if contact.round > 0]
+        if not ahead:
+            return
+        chosen = [ahead[i] for i in self._rng.permutation(len(ahead))[:JOIN_PEERS]]
+        models: list[Model] = []
+        with self._clock.deadline(JOIN_DEADLINE + courier.patience()):
+            async with trio.open_nursery() as nursery:
+                for contact in chosen:
+                    nursery.start_soon(courier.fetch, contact, models)
+        if self.gossip.join(models):
+            self._observe(Joined(tuple(model.head.sender.id for model in models), self.gossip.age))
+
+    # -- the loop
+
+    async def _round(self, courier: Courier) -> None:
+        training = self.config.training
+        # Train as late as the interval allows, so that what arrives meanwhile is merged before, not after.
+        await self._pace(self._fit_seconds)
+        self._merge()
+        indices = self._shard.indices(self.gossip.round)
+        plan = FitPlan(
+            indices=indices,
+            steps=training.steps(len(indices)),
+            batch_size=training.batch_size,
+            learning_rate=training.learning_rate(self.gossip.round),
+            momentum=training.momentum,
+            weight_decay=training.weight_decay,
+            seed=int(self._rng.integers(2**63)),
+        )
+        started = self._clock.now()
+        result = await self._compute.fit(self.gossip.weights, self._optimiser, plan)
+        self._fit_seconds = self._clock.now() - started
+        self._learnt(result)
+        self._merge()
+        await self._pace(0.0)
+        self._publish()
+        self._last_tell = self._clock.now()
+        courier.tell(self.config.gossip.fanout, self.config.gossip.gossip)
+        every = self.config.evaluation.evaluate_every
+        if every and self.gossip.round % every == 0:
+            await self._evaluate()
+        else:
+            self.service.score = Score(self.gossip.round, self.gossip.age)
+        self._observe(RoundCompleted(self.gossip.round, self.gossip.age))
+        await self._checkpoint()
+
+    def _learnt(self, result: FitResult) -> None:
+        """Take over what training gave, unless it diverged: then the node keeps the model it had."""
+        round = self.gossip.round + 1
+        self._observe(Trained(round, result.steps, result.samples, result.loss, self._fit_seconds))
+        if np.isfinite(result.loss) and np.isfinite(np.add.reduce(result.weights, dtype=np.float64)):
+            self.gossip.trained(result.weights, result.samples)
+            self._optimiser = result.optimiser
+        else:
+            log.warning("round=%d training diverged, its result is dropped; lower --lr", round)
+            self._observe(Diverged(round, result.loss))
+            self.gossip.trained(self.gossip.weights, 0)
+            self._optimiser = np.empty(0, np.float32)
+
+    async def _settle_once(self, courier: Courier) -> None:
+        await self._pace(0.0)
+        self._last_tell = self._clock.now()
+        await courier.settle()
+        self._merge()
+        self._publish()
+
+    async def _stay(self, courier: Courier) -> None:
+        """Done is not gone: merge what arrives. Returns with exit_when_done, once the others are done too."""
+        with self._clock.deadline(self.config.linger if self.config.exit_when_done else np.inf):
+            while not (self.config.exit_when_done and self._all_done()):
+                news = self._next_news()
+                if self._merge():
+                    self._publish()
+                    await self._evaluate()
+                else:
+                    await news.wait()
+        # Somebody may still be told by us, or wait for an answer that is under way.
+        await courier.finish()
+
+    def _all_done(self) -> bool:
+        return all(contact.node_state == "done" for contact in self.gossip.view.live())
+
+    # -- small steps
+
+    def _started(self) -> None:
+        gossip = self.gossip
+        self._observe(
+            Started(
+                id=gossip.id,
+                name=gossip.name,
+                url=gossip.url,
+                task=gossip.task.name,
+                model=gossip.layout.model,
+                fingerprint=gossip.layout.fingerprint,
+                parameters=gossip.layout.size,
+                samples=gossip.samples,
+                labels=self._shard.label_counts,
+                resumed_round=gossip.round,
+            )
+        )
+
+    def _enter(self, state: NodeState) -> None:
+        self.gossip.state = state
+        self._observe(StateChanged(state))
+
+    def _merge(self) -> bool:
+        merged = self.gossip.merge()
+        if merged is None:
+            return False
+        rule = self.config.gossip.merge
+        self._observe(Merged(rule, merged.senders, merged.weights, merged.age_before, merged.age))
+        return True
+
+    def _publish(self) -> None:
+        self.gossip.publish()
+        self._observe(Published(self.gossip.version, self.gossip.round, self.gossip.age))
+
+    async def _evaluate(self) -> None:
+        weights, round, age = self.gossip.weights, self.gossip.round, self.gossip.age
+        if not self.config.evaluation.evaluate_every:
+            self.service.score = Score(round, age)
+            return
+        result = await self._compute.evaluate(weights, self.config.evaluation.evaluate_samples)
+        self.service.score = Score(round, age, result.loss, result.accuracy)
+        self._observe(
+            Evaluated(
+                round=round,
+                age=age,
+                samples=result.samples,
+                loss=result.loss,
+                accuracy=result.accuracy,
+                balanced_accuracy=result.balanced_accuracy,
+                confusion=tuple(tuple(row) for row in result.confusion.tolist()),
+            )
+        )
+
+    async def _checkpoint(self) -> None:
+        if self._save is None:
+            return
+        gossip = self.gossip
+        await self._save(
+            Checkpoint(
+                id=gossip.id,
+                round=gossip.round,
+                age=gossip.age,
+                weights=gossip.weights,
+                optimiser=self._optimiser,
+                task_digest=gossip.task.digest,
+                fingerprint=gossip.layout.fingerprint,
+                version=gossip.version,
+            )
+        )
+        self._observe(Checkpointed(gossip.round))
+
+    async def _pace(self, ahead: float) -> None:
+        """Sleep until `ahead` seconds before the interval since the last exchange is over."""
+        await self._clock.sleep(self._last_tell + self.config.gossip.interval - ahead - self._clock.now())
+
+    def _announce_news(self) -> None:
+        self._news.set()
+
+    def _next_news(self) -> trio.Event:
+        """An event that is set when a peer says something from now on."""
+        if self._news.is_set():
+            self._news = trio.Event()
+        return self._news
+
+    async def _until(self, news: trio.Event, at: float | None) -> None:
+        """Wait for `news`, at most until `at` by the node's clock."""
+        with self._clock.deadline(np.inf if at is None else max(0.0, at - self._clock.now())):
+            await news.wait()

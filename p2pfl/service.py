@@ -1,0 +1,141 @@
+"""What a node answers: the requests of peers, and what it shows of itself to people and tools.
+
+Handlers never touch weights in training: an incoming model goes to the inbox, a reply is the published
+snapshot.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from p2pfl.errors import PeerError
+from p2pfl.events import Observe, Rejected, Served
+from p2pfl.gossip.addresses import complete
+from p2pfl.gossip.messages import Hello, Layout, Model, Sender, Task
+from p2pfl.gossip.protocol import Gossip
+
+# Refusals that the status shows with their details; the counters hold all of them.
+SHOWN_REFUSALS = 8
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a node knows of its model after a completed round; replaced as a whole, never in part."""
+
+    round: int = 0
+    age: float = 0.0
+    loss: float | None = None
+    accuracy: float | None = None
+
+
+class NodeService:
+    """Implements network.app.Service over the node's gossip. on_news is called when a peer said something."""
+
+    def __init__(
+        self,
+        gossip: Gossip,
+        *,
+        data_fingerprint: str,
+        observe: Observe,
+        on_news: Callable[[], None],
+        now: Callable[[], float],
+    ) -> None:
+        self.score = Score()
+        self._gossip = gossip
+        self._data_fingerprint = data_fingerprint
+        self._observe = observe
+        self._on_news = on_news
+        self._now = now
+        self._rejected: Counter[str] = Counter()
+        self._refusals: deque[dict[str, str]] = deque(maxlen=SHOWN_REFUSALS)
+
+    @property
+    def task(self) -> Task:
+        return self._gossip.task
+
+    @property
+    def layout(self) -> Layout:
+        return self._gossip.layout
+
+    def receive_model(self, model: Model, source: str, size: int) -> tuple[bytes, memoryview] | None:
+        """A valid model was posted; the reply frame of a push-pull, None for a push."""
+        reply = self._gossip.frame() if model.head.wants_reply else None
+        sent = sum(len(chunk) for chunk in reply) if reply else 0
+        if not self._gossip.receive(model, source):
+            self._count("inbox-full", source, model.head.sender.id, "the inbox is full of better known senders")
+        self._served("push-pull" if reply else "push", model.head.sender, source, size, sent)
+        return reply
+
+    def receive_hello(self, hello: Hello, source: str, size: int) -> Hello:
+        contact = self._gossip.heard(hello.sender, hello.view, source, hello.round)
+        if contact is not None and hello.sender.state == "done":
+            contact.awaits_us = True
+        self._served("hello", hello.sender, source, size, 0)
+        return self._gossip.hello()
+
+    def snapshot(self) -> tuple[str, tuple[bytes, memoryview]]:
+        return self._gossip.etag(), self._gossip.frame()
+
+    def pulled(self, source: str, size: int) -> None:
+        self._observe(Served("pull", "", 0, size))
+
+    def reject(self, error: PeerError, source: str, peer: str) -> None:
+        self._count(error.reason, source, peer, str(error))
+
+    def ready(self) -> bool:
+        return bool(self._gossip.view.live())
+
+    def status(self) -> dict[str, object]:
+        """The JSON of /v1/status; round, age, loss and accuracy belong to one completed round."""
+        gossip = self._gossip
+        return {
+            "id": gossip.id,
+            "name": gossip.name,
+            "url": gossip.url,
+            "state": gossip.state,
+            "round": self.score.round,
+            "age": self.score.age,
+            "loss": self.score.loss,
+            "accuracy": self.score.accuracy,
+            "version": gossip.version,
+            "task": gossip.task.as_dict(),
+            "task_digest": gossip.task.digest,
+            "model": gossip.layout.model,
+            "fingerprint": gossip.layout.fingerprint,
+            "parameters": gossip.layout.size,
+            "samples": gossip.samples,
+            "data_fingerprint": self._data_fingerprint,
+            "peers": self.peers(),
+            "rejected": dict(sorted(self._rejected.items())),
+            "refusals": list(self._refusals),
+        }
+
+    def peers(self) -> list[dict[str, object]]:
+        return [contact.as_dict() for contact in self._gossip.view.contacts()]
+
+    def _served(self, mode: str, sender: Sender, source: str, received: int, sent: int) -> None:
+        contact = self._gossip.view.known(sender.id)
+        if contact is not None:
+            contact.bytes_in += received
+            contact.bytes_out += sent
+            contact.exchanges_in += mode != "hello"
+            self._returned(contact.url, sender, source)
+        self._observe(Served(mode, sender.id, received, sent))  # type: ignore[arg-type]
+        self.heard_news()
+
+    def heard_news(self) -> None:
+        """A peer said something, in a request or in an answer."""
+        self._on_news()
+
+    def _returned(self, url: str, sender: Sender, source: str) -> None:
+        """A contact that we could not reach speaks to us from its own address: try it again at once."""
+        contact = self._gossip.view.known(sender.id)
+        if contact is not None and contact.state == "unreachable" and complete(sender.url, source) == url:
+            contact.retry_at = self._now()
+
+    def _count(self, reason: str, source: str, peer: str, detail: str) -> None:
+        self._rejected[reason] += 1
+        self._refusals.append({"reason": reason, "source": source, "peer": peer, "detail": detail})
+        self._observe(Rejected(source, peer, reason, detail))

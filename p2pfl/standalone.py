@@ -1,0 +1,168 @@
+"""A real node: the seams of a process on a network, from a configuration to an exit code."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import trio
+
+from p2pfl.clock import Clock
+from p2pfl.config import NodeConfig, parse_shard
+from p2pfl.errors import StorageError, plain
+from p2pfl.events import Event, Observe
+from p2pfl.gossip.messages import Vector
+from p2pfl.learning.data import load
+from p2pfl.learning.learner import Evaluation, FitPlan, FitResult, Learner
+from p2pfl.learning.partition import Shard, shard
+from p2pfl.learning.torch_learner import TorchLearner
+from p2pfl.network.server import HttpNetwork
+from p2pfl.node import Node, Save
+from p2pfl.storage.checkpoint import Checkpoint, StateDirectory
+from p2pfl.storage.journal import JournalFile
+
+log = logging.getLogger(__name__)
+
+# Events that a person who watches a node wants to see; the others are logged at level debug.
+NOTABLE = ("started", "state-changed", "joined", "peer-added", "peer-dropped", "rejected", "evaluated")
+
+
+class ThreadCompute:
+    """The compute seam of a process: the learner in a worker thread, one job at a time.
+
+    A cancelled fit is told to stop, ends after the batch under way, and only then the cancellation goes on:
+    no thread outlives the node.
+    """
+
+    def __init__(self, learner: Learner) -> None:
+        self._learner = learner
+
+    async def fit(self, weights: Vector, optimiser: Vector, plan: FitPlan) -> FitResult:
+        stop = threading.Event()
+        return await _in_thread(stop, partial(self._learner.fit, weights, optimiser, plan, stop.is_set))
+
+    async def evaluate(self, weights: Vector, limit: int) -> Evaluation:
+        return await trio.to_thread.run_sync(self._learner.evaluate, weights, limit)
+
+
+async def _in_thread(stop: threading.Event, work: Callable[[], FitResult]) -> FitResult:
+    async def tell_when_cancelled() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            stop.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(tell_when_cancelled)
+        result = await trio.to_thread.run_sync(work)
+        nursery.cancel_scope.cancel()
+    return result
+
+
+def start(config: NodeConfig, learner: Learner | None = None) -> int:
+    """Run a node until it is stopped by SIGINT or SIGTERM, or done with exit_when_done. Returns the exit code.
+
+    learner: your own; by default PyTorch on the configured data set and model. Raises the errors of
+    errors.UsageError and errors.SetupError.
+    """
+    index, parts = parse_shard(config.shard)
+    dataset = load(config.data)
+    own = shard(dataset, config.data, index, parts)
+    if learner is None:
+        learner = TorchLearner(dataset, config.training.model, config.threads)
+    with plain():
+        return trio.run(_main, config, learner, own)
+
+
+async def _main(config: NodeConfig, learner: Learner, own: Shard) -> int:
+    rng = np.random.default_rng(config.seed)
+    state = StateDirectory(config.state_dir) if config.state_dir else None
+    resume = state.load() if state else None
+    if resume is not None:
+        _check_same(resume, learner, config)
+    journal = JournalFile(Path(config.journal)) if config.journal else None
+    clock = Clock()
+    node = Node(
+        config,
+        id=resume.id if resume else rng_id(config.seed),
+        task=learner.task,
+        layout=learner.layout,
+        initial=learner.initial_weights(config.training.init_seed),
+        shard=own,
+        compute=ThreadCompute(learner),
+        network=HttpNetwork(config.listen),
+        clock=clock,
+        rng=rng,
+        observe=_observer(clock, journal),
+        save=_saver(state) if state else None,
+        resume=resume,
+    )
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_stop_on_signal, nursery.cancel_scope)
+            async with trio.open_nursery() as running:
+                url = await running.start(node.run)
+                # The first line on stdout, at once: people and programs wait for it.
+                print(f"listening on {url}", flush=True)
+            nursery.cancel_scope.cancel()
+    finally:
+        if journal is not None:
+            journal.close()
+    return 0
+
+
+async def _stop_on_signal(scope: trio.CancelScope) -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for number in signals:
+            log.info("signal=%s stopping", signal.Signals(number).name)
+            scope.cancel()
+
+
+def rng_id(seed: int | None) -> str:
+    """A node id of 32 hex digits: random, or a function of the seed."""
+    words = np.random.SeedSequence(seed, spawn_key=(1,)).generate_state(4)
+    return "".join(f"{word:08x}" for word in words)
+
+
+def _saver(state: StateDirectory) -> Save:
+    async def save(checkpoint: Checkpoint) -> None:
+        await trio.to_thread.run_sync(state.save, checkpoint)
+
+    return save
+
+
+def _check_same(resume: Checkpoint, learner: Learner, config: NodeConfig) -> None:
+    if (resume.task_digest, resume.fingerprint) != (learner.task.digest, learner.layout.fingerprint):
+        raise StorageError(
+            f"{config.state_dir} holds the state of another task or model; give the flags it was made with, "
+            "or another --state-dir"
+        )
+
+
+def _observer(clock: Clock, journal: JournalFile | None) -> Observe:
+    began: list[float] = []
+
+    def observe(event: Event) -> None:
+        now = clock.now()
+        began[:] = began or [now]
+        fields = event.as_dict()
+        if journal is not None:
+            journal.append({"t": round(now - began[0], 6), **fields})
+        level = logging.INFO if event.kind in NOTABLE else logging.DEBUG
+        if log.isEnabledFor(level):
+            fields.pop("confusion", None)
+            log.log(level, " ".join(f"{key}={_shown(value)}" for key, value in fields.items()))
+
+    return observe
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    text = str(value)
+    return f'"{text}"' if " " in text else text

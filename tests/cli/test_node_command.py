@@ -1,0 +1,172 @@
+"""`p2pfl node start`: flags, file and environment become one configuration, or one line says why not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import get_args, get_origin
+
+import pytest
+
+from p2pfl import standalone
+from p2pfl.config import NodeConfig, build, flatten, keys
+from tests.cli.outcome import Run, error_line
+
+Start = Callable[..., NodeConfig]
+
+
+@pytest.fixture
+def start(run: Run, monkeypatch: pytest.MonkeyPatch) -> Start:
+    """start("--fanout", "3") -> the configuration that the node would run with."""
+    configs: list[NodeConfig] = []
+
+    def record(config: NodeConfig) -> int:
+        configs.append(config)
+        return 0
+
+    monkeypatch.setattr(standalone, "start", record)
+
+    def invoke(*arguments: str) -> NodeConfig:
+        result = run("node", "start", *arguments)
+        assert (result.exit_code, result.output) == (0, "")
+        return configs.pop()
+
+    return invoke
+
+
+@pytest.fixture
+def toml(tmp_path: Path) -> Callable[[str], str]:
+    def write(text: str) -> str:
+        path = tmp_path / "node.toml"
+        path.write_text(text)
+        return str(path)
+
+    return write
+
+
+def test_no_flags_give_the_defaults(start: Start) -> None:
+    assert start() == NodeConfig()
+
+
+def test_every_key_is_a_flag_with_its_help(run: Run) -> None:
+    words = " ".join(run("node", "start", "--help").stdout.split())
+    shown = words.replace("- ", "-")  # the help breaks lines behind hyphens
+    for key in keys(NodeConfig):
+        assert re.search(rf"--{key.name.replace('_', '-')}\b", shown)
+        assert key.help.replace("- ", "-") in shown
+        if get_origin(key.type) is not None and all(isinstance(choice, str) for choice in get_args(key.type)):
+            assert f"<{'|'.join(get_args(key.type))}>" in shown
+
+
+def test_flags_of_each_type_arrive(start: Start) -> None:
+    config = start(
+        *("--peers", "http://a:1,http://b:2", "--peers", "http://c:3"),
+        *("--rounds", "7", "--lr", "0.5", "--gossip", "push", "--exit-when-done", "--seed", "3"),
+    )
+    assert config.peers == ("http://a:1", "http://b:2", "http://c:3")
+    assert (config.training.rounds, config.training.lr, config.seed) == (7, 0.5, 3)
+    assert (config.gossip.gossip, config.exit_when_done) == ("push", True)
+
+
+def test_every_key_is_read_from_the_file(start: Start, toml: Callable[[str], str]) -> None:
+    config = build(NodeConfig, {"peers": ["http://a:1"], "seed": 5, "local-steps": 9, "exit-when-done": True})
+    lines = (
+        f"{key} = {str(value).lower() if isinstance(value, bool) else repr(value)}"
+        for key, value in flatten(config).items()
+    )
+    assert start("--config", toml("\n".join(lines))) == config
+
+
+def test_flags_win_over_the_file(start: Start, toml: Callable[[str], str]) -> None:
+    path = toml("rounds = 5\nfanout = 3\nlocal_steps = 2\nexit-when-done = true\nlog-level = 'error'")
+    config = start("--config", path, "--rounds", "20", "--local-steps", "4", "--no-exit-when-done")
+    assert config.training.rounds == 20  # given, though equal to the default
+    assert config.training.local_steps == 4
+    assert config.exit_when_done is False
+    assert (config.gossip.fanout, config.log_level) == (3, "error")
+
+
+def test_flag_mends_what_the_file_alone_would_break(start: Start, toml: Callable[[str], str]) -> None:
+    path = toml("lr-schedule = 'cosine'\nrounds = 0")
+    assert start("--config", path, "--rounds", "8").training.rounds == 8
+
+
+def test_data_directory_comes_from_the_environment(
+    start: Start, toml: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("P2PFL_DATA", "/environment")
+    assert start().data.data_dir == "/environment"
+    assert start("--config", toml("data-dir = '/file'")).data.data_dir == "/environment"
+    assert start("--data-dir", "/flag").data.data_dir == "/flag"
+
+
+def test_exit_code_of_the_node_is_the_commands(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(standalone, "start", lambda _: 3)
+    assert run("node", "start").exit_code == 3
+    monkeypatch.setattr(standalone, "start", lambda _: None)
+    assert run("node", "start").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--fanout", "0"], "fanout must be at least 1"),
+        (["--fanout", "two"], "Invalid value for '--fanout'"),
+        (["--fanout", "1.5"], "Invalid value for '--fanout'"),
+        (["--lr", "fast"], "Invalid value for '--lr'"),
+        (["--lr", "nan"], "lr must be above 0"),
+        (
+            ["--gossip", "shout"],
+            "Invalid value for '--gossip': 'shout' is not one of 'push', 'pull', 'push-pull'",
+        ),
+        (["--log-level", "loud"], "'loud' is not one of 'debug', 'info', 'warning', 'error'"),
+        (["--lr-schedule", "cosine", "--rounds", "0"], "cosine needs a number of rounds; give --rounds"),
+        (["--local-epochs", "1", "--local-steps", "1"], "exclude each other"),
+        (["--listen", "127.0.0.1:http"], "is not HOST:PORT"),
+        (["--listen", "127.0.0.1:70000"], "is not HOST:PORT"),
+        (["--shard", "3/3"], "is not I/N"),
+        (["--peers", "http://a:1,b:2"], "'b:2' is not http://HOST:PORT"),
+        (["--advertise", "http://a:1/x"], "advertise: 'http://a:1/x' is not"),
+        (["--seed", "-1"], "seed must be 0 or more"),
+        (["--min-peers", "9", "--view-size", "8"], "min-peers 9 is more than view-size 8 can hold"),
+        (["--config", "missing.toml"], "cannot read the configuration file missing.toml: No such file"),
+        (["--config", "."], "cannot read the configuration file .: Is a directory"),
+    ],
+)
+def test_bad_flag_is_one_line_and_exit_code_2(run: Run, flags: list[str], message: str) -> None:
+    result = run("node", "start", *flags)
+    assert result.exit_code == 2
+    assert message in error_line(result)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("fan-out = 3", "node.toml: unknown key 'fan-out'; did you mean 'fanout'?"),
+        ("[training]\nlr = 1", "node.toml: unknown key 'training'"),
+        ("fanout = 0", "node.toml: fanout must be at least 1"),
+        ("fanout = '3'", "node.toml: fanout must be a value of type int, not '3'"),
+        ("peers = [1]", "node.toml: peers must be a list of strings"),
+        ("gossip = 'shout'", "node.toml: gossip must be one of push, pull, push-pull"),
+        ("local-steps = 1\nlocal_steps = 2", "node.toml: 'local-steps' and 'local_steps' are the same key"),
+        ("config = 'other.toml'", "node.toml: unknown key 'config'"),
+        ("fanout 3", "node.toml is not TOML: "),
+        ("fanout = 1\nfanout = 2", "node.toml is not TOML: "),
+    ],
+)
+def test_bad_file_is_named(run: Run, toml: Callable[[str], str], text: str, message: str) -> None:
+    result = run("node", "start", "--config", toml(text))
+    assert result.exit_code == 2
+    assert message in error_line(result)
+
+
+def test_file_of_other_bytes_is_named(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "node.toml"
+    path.write_bytes(b"\xff\xfe\x00")
+    assert "node.toml is not TOML" in error_line(run("node", "start", "--config", str(path)))
+
+
+def test_bad_flag_beside_a_good_file_does_not_blame_the_file(run: Run, toml: Callable[[str], str]) -> None:
+    result = run("node", "start", "--config", toml("rounds = 3"), "--fanout", "0")
+    assert error_line(result).startswith("fanout must be at least 1")

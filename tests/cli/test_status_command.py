@@ -1,0 +1,178 @@
+"""`p2pfl node status`: a node's answer shown, and one line for everything that is no node."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from cli import status
+from p2pfl.errors import BadAnswer, ConfigError, Unreachable
+from tests.cli.outcome import Run, error_line
+
+URL = "http://127.0.0.1:8470"
+
+ANSWER: dict[str, Any] = {
+    "id": "0123abcd",
+    "name": "kitchen",
+    "round": 3,
+    "age": 4311.0,
+    "loss": 0.123456,
+    "accuracy": 0.95,
+    "state": "training",
+    "task": "digits",
+    "data_fingerprint": "ff" * 16,
+    "peers": [
+        {"id": "beef", "url": "http://10.0.0.1:8470", "state": "live", "bytes_in": 12, "bytes_out": 34},
+        {"id": "cafe", "url": "http://10.0.0.2:8470", "state": "unreachable", "bytes_in": 0, "error": None},
+    ],
+    "rejected": {"wrong-task": 2, "truncated": 1},
+}
+
+Serve = Callable[..., None]
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Serve:
+    """serve(handler): from now on the command's requests are answered by `handler`."""
+    real = status.fetch
+
+    def install(handler: Callable[[httpx.Request], httpx.Response]) -> None:
+        monkeypatch.setattr(status, "fetch", lambda url: real(url, httpx.MockTransport(handler)))
+
+    return install
+
+
+def answering(response: httpx.Response) -> Callable[[httpx.Request], httpx.Response]:
+    return lambda _: response
+
+
+def test_asks_for_v1_status(run: Run, serve: Serve) -> None:
+    asked: list[str] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        asked.append(f"{request.method} {request.url}")
+        return httpx.Response(200, json=ANSWER)
+
+    serve(handler)
+    for url in (URL, URL + "/", "127.0.0.1:8470"):
+        assert run("node", "status", url).exit_code == 0
+    assert asked == [f"GET {URL}/v1/status"] * 3
+
+
+def test_json_is_the_nodes_own(run: Run, serve: Serve) -> None:
+    serve(answering(httpx.Response(200, json=ANSWER)))
+    result = run("node", "status", URL, "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout) == ANSWER
+    assert result.stderr == ""
+
+
+def test_table_shows_figures_peers_and_refusals(run: Run, serve: Serve) -> None:
+    serve(answering(httpx.Response(200, json=ANSWER)))
+    shown = run("node", "status", URL).stdout
+    words = shown.split()
+    for word in ("training", "kitchen", "0.1235", "0.95", "live", "unreachable", "10.0.0.1:8470", "12", "34"):
+        assert any(word in each for each in words), word
+    assert "wrong-task 2, truncated 1" in shown
+    assert "2 peers" in shown
+
+
+def test_table_of_a_node_that_has_nothing_yet(run: Run, serve: Serve) -> None:
+    empty = ANSWER | {"loss": None, "peers": [], "rejected": {}}
+    serve(answering(httpx.Response(200, json=empty)))
+    shown = run("node", "status", URL).stdout
+    assert "no peers" in shown
+    assert "none" in shown
+
+
+def test_table_defuses_what_a_terminal_would_obey(run: Run, serve: Serve) -> None:
+    hostile = ANSWER | {"name": "\x1b[2J[red]x[/red]\n\r", "peers": [{"\x1b]0;title\x07": "\x1b[31m"}]}
+    serve(answering(httpx.Response(200, json=hostile)))
+    shown = run("node", "status", URL).stdout
+    assert "\x1b" not in shown
+    assert "\x07" not in shown
+    assert "[red]x[/red]" in shown
+
+
+@pytest.mark.parametrize(
+    ("response", "message"),
+    [
+        (httpx.Response(404, text="not found"), "is not a node: /v1/status answers 404"),
+        (
+            httpx.Response(302, headers={"location": "http://elsewhere:1/"}),
+            "is not a node: /v1/status answers 302",
+        ),
+        (httpx.Response(200, text="<html>"), "is not a node: /v1/status is not JSON"),
+        (httpx.Response(200, content=b"\xff\xfe"), "is not a node: /v1/status is not JSON"),
+        (httpx.Response(200, text="[" * 100_000), "is not a node: /v1/status is not JSON"),
+        (httpx.Response(200, json=[1]), "is not a node: /v1/status holds something else"),
+        (httpx.Response(200, json={"state": "done"}), "is not a node: /v1/status holds something else"),
+        (
+            httpx.Response(200, json={"state": "done", "peers": 3}),
+            "is not a node: /v1/status holds something else",
+        ),
+    ],
+)
+def test_what_is_no_node_is_one_line(run: Run, serve: Serve, response: httpx.Response, message: str) -> None:
+    serve(answering(response))
+    result = run("node", "status", URL)
+    assert result.exit_code == 1
+    assert error_line(result) == f"{URL} {message}"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        (httpx.ConnectError("refused"), Unreachable, "cannot be reached: refused; is a node running there"),
+        (httpx.ConnectTimeout("slow"), Unreachable, "does not answer within 5 seconds"),
+        (httpx.ReadTimeout("slow"), Unreachable, "does not answer within 5 seconds"),
+        (httpx.RemoteProtocolError("SSH-2.0"), BadAnswer, r"does not speak HTTP \(SSH-2.0\)"),
+    ],
+)
+def test_failures_on_the_way(error: Exception, kind: type[Exception], message: str) -> None:
+    def handler(_: httpx.Request) -> httpx.Response:
+        raise error
+
+    with pytest.raises(kind, match=message):
+        status.fetch(URL, httpx.MockTransport(handler))
+
+
+def test_endless_answer_is_cut_off() -> None:
+    def endless() -> Iterator[bytes]:
+        while True:
+            yield b" " * 65536
+
+    def handler(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, content=endless())
+
+    with pytest.raises(BadAnswer, match="does not end"):
+        status.fetch(URL, httpx.MockTransport(handler))
+
+
+def test_answer_that_drips_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+
+    def drip() -> Iterator[bytes]:
+        while True:
+            now[0] += 1
+            yield b" "
+
+    monkeypatch.setattr(status.time, "monotonic", lambda: now[0])
+    with pytest.raises(BadAnswer, match="does not end"):
+        status.fetch(URL, httpx.MockTransport(lambda _: httpx.Response(200, content=drip())))
+    assert now[0] <= status.TIMEOUT + 1
+
+
+@pytest.mark.parametrize(
+    "url", ["", "node", "ftp://a:1", "http://a", "http://a:1/v1/status", "http://a b:1", "a:b"]
+)
+def test_garbage_for_a_url_is_a_usage_error(run: Run, url: str) -> None:
+    result = run("node", "status", url)
+    assert result.exit_code == 2
+    assert "is not http://HOST:PORT" in error_line(result)
+    with pytest.raises(ConfigError):
+        status.parse_url(url)

@@ -1,0 +1,94 @@
+"""Peak memory of a process tree, from /proc."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from netsim import memory
+from netsim.memory import PeakMemory, descendants, tree_pss
+
+SIZE = 64 << 20  # bytes: large beside what else a test process allocates meanwhile
+
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/self/smaps_rollup").exists(), reason="this kernel has no /proc/PID/smaps_rollup"
+)
+
+
+def touched() -> mmap.mmap:
+    """SIZE bytes of anonymous memory, every page written."""
+    area = mmap.mmap(-1, SIZE)
+    for page in range(0, SIZE, mmap.PAGESIZE):
+        area[page] = 1
+    return area
+
+
+class Child:
+    """A forked process that holds `touched` memory until told to end."""
+
+    def __enter__(self) -> Child:
+        ready, ready_out = os.pipe()
+        end, self._end_out = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.close(self._end_out)
+            area = touched()
+            os.write(ready_out, b"!")
+            os.read(end, 1)
+            area.close()
+            os._exit(0)
+        os.close(ready_out)
+        os.close(end)
+        assert os.read(ready, 1) == b"!"
+        os.close(ready)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        os.close(self._end_out)
+        os.waitpid(self.pid, 0)
+
+
+def test_descendants_are_counted() -> None:
+    before = tree_pss(os.getpid())
+    assert before is not None
+    with Child() as child:
+        assert child.pid in descendants(os.getpid())
+        during = tree_pss(os.getpid())
+        assert during is not None
+        assert during - before > SIZE / 2
+    assert child.pid not in descendants(os.getpid())
+
+
+def test_the_peak_is_at_least_what_was_in_use_at_the_end() -> None:
+    with PeakMemory() as small:
+        pass
+    assert small.peak_bytes is not None
+    with PeakMemory() as large:
+        area = touched()
+    area.close()
+    assert large.peak_bytes is not None
+    assert large.peak_bytes - small.peak_bytes > SIZE / 2
+
+
+def test_no_thread_is_left() -> None:
+    before = threading.active_count()
+    with PeakMemory():
+        assert threading.active_count() == before + 1
+    assert threading.active_count() == before
+
+
+def test_without_pss_the_peak_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_pss", lambda pid: None)
+    with PeakMemory() as peak:
+        pass
+    assert peak.peak_bytes is None
+
+
+def test_a_process_that_is_gone_counts_nothing() -> None:
+    with Child() as child:
+        pass
+    assert tree_pss(child.pid) is None

@@ -1,0 +1,95 @@
+"""Every hostile frame is refused for its own reason, whatever the chunking, and costs next to nothing."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import pytest
+
+from p2pfl import errors
+from p2pfl.errors import FrameError
+from p2pfl.gossip.codec import MAX_HEAD, ModelDecoder, decode_hello
+from p2pfl.gossip.messages import Layout, TensorSpec
+
+from . import hostile_frames
+from .hostile_frames import Hostile
+from .samples import LAYOUT, TASK, decode, refusal
+
+MODELS = hostile_frames.model_frames(TASK, LAYOUT)
+HELLOS = hostile_frames.hello_frames(TASK, LAYOUT)
+
+
+@pytest.mark.parametrize("step", [None, 1, 7])
+def test_model_is_refused_for_its_reason(step: int | None) -> None:
+    wrong = [
+        (frame.name, frame.error.__name__, got)
+        for frame in MODELS
+        if (len(frame.body) < 10_000 or step != 1) and (got := refusal(frame.body, step)) is not frame.error
+    ]
+    assert not wrong
+
+
+@pytest.mark.parametrize("frame", HELLOS, ids=lambda frame: frame.name)
+def test_hello_is_refused_for_its_reason(frame: Hostile) -> None:
+    with pytest.raises(FrameError) as caught:
+        decode_hello(frame.body, TASK, LAYOUT)
+    assert type(caught.value) is frame.error
+
+
+def test_the_frames_they_are_made_from_are_good() -> None:
+    entries, payload = hostile_frames.good_model(TASK, LAYOUT)
+    assert decode(hostile_frames.model(list(entries.items()), payload)).head.sender.id == "mallory"
+    body = hostile_frames.hello(list(hostile_frames.good_hello(TASK, LAYOUT).items()))
+    assert decode_hello(body, TASK, LAYOUT).sender.id == "mallory"
+
+
+def test_corpus_has_a_frame_for_every_error() -> None:
+    assert len(MODELS) >= 40
+    assert len({frame.name for frame in MODELS + HELLOS}) == len(MODELS + HELLOS)
+    assert {frame.error for frame in MODELS} == set(FrameError.__subclasses__()) - {errors.TooSlow}
+
+
+def test_refusals_are_one_short_printable_line() -> None:
+    for frame in MODELS:
+        with pytest.raises(FrameError) as caught:
+            decode(frame.body)
+        assert str(caught.value).isprintable(), frame.name
+        assert 0 < len(str(caught.value)) < 400, frame.name
+
+
+def test_a_refused_head_allocates_no_weights_and_a_bomb_no_containers() -> None:
+    large = Layout("large", (TensorSpec("weight", (1 << 28,)),))  # 1 GiB of weights
+    small = hostile_frames.model_frames(TASK, LAYOUT)
+    tracemalloc.start()
+    try:
+        for frame in small:
+            tracemalloc.reset_peak()
+            before = tracemalloc.get_traced_memory()[0]
+            decoder = ModelDecoder(TASK, large)
+            with pytest.raises(FrameError):
+                for start in range(0, len(frame.body), 1 << 14):
+                    decoder.feed(frame.body[start : start + (1 << 14)])
+                decoder.finish()
+            assert tracemalloc.get_traced_memory()[1] - before < 40 * MAX_HEAD, frame.name
+    finally:
+        tracemalloc.stop()
+
+
+def test_endless_body_is_refused_within_the_head_limit() -> None:
+    decoder = ModelDecoder(TASK, LAYOUT)
+    entries, payload = hostile_frames.good_model(TASK, LAYOUT)
+    pairs = [*entries.items(), ("x", hostile_frames.Raw(b"\xc6\xff\xff\xff\xff"))]
+    decoder.feed(hostile_frames.model(pairs, payload))
+    with pytest.raises(errors.TooLarge):
+        for _ in range(1000):
+            decoder.feed(bytes(1000))
+    assert decoder.size <= MAX_HEAD + 1000
+
+
+def test_the_sender_of_a_frame_of_another_task_is_known() -> None:
+    (frame,) = (frame for frame in MODELS if frame.name == "task of other name")
+    decoder = ModelDecoder(TASK, LAYOUT)
+    with pytest.raises(errors.WrongTask, match="name is 'toy' here, 'toy-2' there"):
+        decoder.feed(frame.body)
+    assert decoder.head is not None
+    assert decoder.head.sender.id == "mallory"

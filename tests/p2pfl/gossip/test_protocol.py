@@ -1,0 +1,163 @@
+"""The sans-io core: two Gossips talk through their frames, no network, no clock."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from p2pfl.config import GossipConfig
+from p2pfl.gossip.codec import ModelDecoder
+from p2pfl.gossip.messages import Layout, Model, Sender, Task, TensorSpec, ViewEntry
+from p2pfl.gossip.protocol import REMEMBERED, Gossip
+
+TASK = Task("t", ("a", "b"), (1, 2, 2), (0.5,), (0.5,))
+LAYOUT = Layout("m", (TensorSpec("w", (4,)),))
+
+
+def gossip(id: str = "me", peers: tuple[str, ...] = (), **config: object) -> Gossip:
+    return Gossip(
+        GossipConfig(**config),
+        id=id,
+        name="",
+        task=TASK,
+        layout=LAYOUT,
+        weights=np.zeros(4, np.float32),
+        samples=100,
+        peers=peers,
+        rng=np.random.default_rng(0),
+    )
+
+
+def said(speaker: Gossip, *, wants_reply: bool = False) -> Model:
+    decoder = ModelDecoder(TASK, LAYOUT)
+    for chunk in speaker.frame(wants_reply=wants_reply):
+        decoder.feed(chunk)
+    return decoder.finish()
+
+
+def train(g: Gossip, value: float, samples: int = 100) -> None:
+    g.trained(np.full(4, value, np.float32), samples)
+    g.publish()
+
+
+def test_a_push_is_merged_half_and_half():
+    me, you = gossip("me"), gossip("you")
+    train(me, 1.0)
+    train(you, 3.0, samples=300)
+    assert me.receive(said(you), "10.0.0.2")
+    merged = me.merge()
+    assert merged is not None
+    assert merged.senders == ("you",)
+    assert merged.weights == (0.5, 0.5)
+    assert me.weights.tolist() == [2.0] * 4
+    assert (merged.age_before, me.age) == (100.0, 200.0)
+
+
+def test_nothing_in_the_inbox_changes_nothing():
+    me = gossip()
+    before = me.weights
+    assert me.merge() is None
+    assert me.weights is before
+
+
+def test_a_model_delivered_twice_is_merged_once():
+    me, you = gossip("me"), gossip("you")
+    train(you, 3.0)
+    me.receive(said(you), "10.0.0.2")
+    assert me.merge() is not None
+    me.receive(said(you), "10.0.0.2")
+    assert me.merge() is None
+    train(you, 4.0)
+    me.receive(said(you), "10.0.0.2")
+    assert me.merge() is not None
+
+
+def test_the_memory_of_merged_senders_is_bounded():
+    me, you = gossip("me"), gossip("you")
+    train(you, 1.0)
+    first = said(you)
+    for i in range(REMEMBERED + 50):
+        head = replace(first.head, sender=Sender(f"id{i}", "", "training"))
+        me.receive(replace(first, head=head), f"10.1.{i >> 8}.{i & 255}")
+        me.merge()
+    assert len(me._merged) == REMEMBERED
+
+
+def test_a_frame_carries_the_published_snapshot_not_the_weights_in_work():
+    me = gossip()
+    train(me, 1.0)
+    me.trained(np.full(4, 9.0, np.float32), 100)
+    assert said(me).weights.tolist() == [1.0] * 4
+    assert said(me).head.round == 1
+    me.publish()
+    assert said(me).weights.tolist() == [9.0] * 4
+    assert said(me).head.version == 2
+
+
+def test_nodes_that_never_spoke_have_the_same_etag_at_the_start():
+    me, you = gossip("me"), gossip("you")
+    assert me.etag() == you.etag()
+    train(you, 1.0)
+    assert me.etag() != you.etag()
+
+
+def test_a_joiner_adopts_the_median_and_its_age_never_the_round():
+    me = gossip()
+    peers = [gossip(f"p{i}") for i in range(3)]
+    for peer, value in zip(peers, (1.0, 2.0, 50.0), strict=True):
+        train(peer, value, samples=int(value * 10))
+    assert me.join([said(peer) for peer in peers])
+    assert me.weights.tolist() == [2.0] * 4
+    assert (me.age, me.round) == (20.0, 0)
+
+
+def test_a_joiner_of_untrained_peers_stays_as_it_is():
+    me = gossip()
+    assert not me.join([said(gossip("p"))])
+    assert not me.join([])
+    assert me.version == 0
+
+
+@pytest.mark.parametrize(("rule", "share"), [("age", 0.2), ("samples", 0.2)])
+def test_an_absurd_claim_is_clipped_before_it_weighs_anything(rule, share):
+    me, liar = gossip("me", merge=rule), gossip("liar")
+    train(me, 0.0)
+    liar.samples = 10**9
+    train(liar, 1.0, samples=10**12)
+    me.receive(said(liar), "10.0.0.2")
+    merged = me.merge()
+    assert merged is not None
+    # Median of (100, c) is (100 + c) / 2, so of two nobody is clipped; of three the liar is.
+    me2, honest = gossip("me2", merge=rule), gossip("honest")
+    train(me2, 0.0)
+    train(honest, 0.0)
+    me2.receive(said(honest), "10.0.0.3")
+    me2.receive(said(liar), "10.0.0.2")
+    merged = me2.merge()
+    assert merged is not None
+    assert merged.weights[2] == pytest.approx(4 / 6)
+    assert me2.age <= 400
+
+
+def test_a_senders_address_and_view_become_contacts_to_call():
+    me, you = gossip("me"), gossip("you")
+    you.url = "http://:8470"
+    train(you, 1.0)
+    model = said(you)
+    model = replace(model, head=replace(model.head, view=(ViewEntry("third", "http://10.0.0.3:8470"),)))
+    me.receive(model, "10.0.0.2")
+    assert {(c.id, c.url, c.state) for c in me.view.contacts()} == {
+        ("you", "http://10.0.0.2:8470", "new"),
+        ("third", "http://10.0.0.3:8470", "new"),
+    }
+    assert me.hello().view == ()
+
+
+def test_what_a_known_peer_says_of_itself_is_noted():
+    me, you = gossip("me", peers=("http://10.0.0.2:8470",)), gossip("you")
+    (contact,) = me.view.contacts()
+    me.view.answered(contact, "you")
+    you.state = "done"
+    train(you, 1.0)
+    me.receive(said(you), "10.0.0.2")
+    assert (contact.node_state, contact.round) == ("done", 1)

@@ -1,0 +1,170 @@
+import numpy as np
+import pytest
+
+from p2pfl.gossip import deadlines
+from p2pfl.gossip.messages import ViewEntry
+from p2pfl.gossip.view import PASSED_ON, View
+
+SOURCE = "10.9.9.9"
+
+
+def view(size: int = 64, configured: tuple[str, ...] = ()) -> View:
+    return View("me", size, configured, np.random.default_rng(0))
+
+
+def url(i: int) -> str:
+    return f"http://10.0.{i >> 8}.{i & 255}:8470"
+
+
+def meet(v: View, count: int) -> None:
+    for i in range(count):
+        v.announced(ViewEntry(f"id{i}", url(i)), SOURCE)
+        (contact,) = (c for c in v.contacts() if c.url == url(i))
+        assert v.answered(contact, f"id{i}") == ""
+
+
+def test_an_announced_contact_is_passed_on_only_after_it_answered():
+    v = view()
+    assert v.announced(ViewEntry("a", url(1)), SOURCE)
+    assert v.passed_on() == ()
+    (contact,) = v.strangers(0.0)
+    assert v.answered(contact, "a") == ""
+    assert v.passed_on() == (ViewEntry("a", url(1)),)
+
+
+def test_an_announced_contact_that_answers_as_another_is_dropped():
+    v = view()
+    v.announced(ViewEntry("a", url(1)), SOURCE)
+    (contact,) = v.contacts()
+    assert "announced as a" in v.answered(contact, "b")
+    assert v.contacts() == []
+
+
+def test_an_announced_contact_that_does_not_answer_is_called_once():
+    v = view()
+    v.announced(ViewEntry("a", url(1)), SOURCE)
+    (contact,) = v.contacts()
+    assert v.failed(contact, "refused", 0.0)
+    assert v.contacts() == []
+
+
+def test_a_configured_contact_is_kept_and_retried_with_backoff():
+    v = view(configured=(url(1),))
+    (contact,) = v.contacts()
+    for failures in range(1, 30):
+        assert v.failed(contact, "refused", 100.0) == ""
+        delay = contact.retry_at - 100
+        assert 0.5 * min(60, 2 ** (failures - 1)) <= delay <= 1.5 * min(60, 2 ** (failures - 1))
+    assert v.strangers(100.0) == []
+    assert v.pick(1, 100.0) == []
+    assert v.pick(1, contact.retry_at) == [contact]
+
+
+def test_a_live_contact_that_fails_is_tried_again_and_in_the_end_forgotten():
+    v = view()
+    meet(v, 1)
+    (contact,) = v.live()
+    for _ in range(7):
+        assert v.failed(contact, "timed out", 0.0) == ""
+        assert contact.state == "unreachable"
+    assert v.failed(contact, "timed out", 0.0) == "timed out"
+    assert v.contacts() == []
+
+
+def test_a_configured_contact_may_change_its_id_after_a_restart():
+    v = view(configured=(url(1),))
+    (contact,) = v.contacts()
+    v.answered(contact, "old")
+    assert v.answered(contact, "new") == ""
+    assert v.known("new") is contact
+
+
+def test_it_never_contacts_itself():
+    v = view(configured=(url(1), url(2)))
+    v.listens_at(url(1))
+    assert [c.url for c in v.contacts()] == [url(2)]
+    assert not v.announced(ViewEntry("me", url(3)), SOURCE)
+    assert not v.announced(ViewEntry("x", url(1)), SOURCE)
+    assert v.answered(v.contacts()[0], "me") == "it is this node"
+    assert v.contacts() == []
+
+
+def test_one_node_under_two_addresses_is_one_contact():
+    v = view(configured=(url(1), url(2)))
+    first, second = v.contacts()
+    v.answered(first, "a")
+    assert "same node" in v.answered(second, "a")
+    assert v.live() == [first]
+
+
+def test_a_node_that_moved_replaces_its_unreachable_old_address():
+    v = view(configured=(url(1), url(2)))
+    first, second = v.contacts()
+    v.answered(first, "a")
+    v.failed(first, "gone", 0.0)
+    assert v.answered(second, "a") == ""
+    assert v.contacts() == [second]
+
+
+def test_odd_addresses_are_not_remembered():
+    v = view()
+    assert not v.announced(ViewEntry("a", "http://169.254.169.254:80"), SOURCE)
+    assert not v.announced(ViewEntry("a", ""), SOURCE)
+    assert v.contacts() == []
+
+
+def test_a_flood_of_announcements_stays_bounded_and_hurts_no_live_contact():
+    v = view(size=8)
+    meet(v, 8)
+    for i in range(1000, 3000):
+        v.announced(ViewEntry(f"sybil{i}", url(i)), SOURCE)
+    assert len(v.live()) == 8
+    assert len(v.contacts()) == 16
+
+
+def test_answers_never_exceed_the_size_and_unreachable_ones_go_first():
+    v = view(size=8)
+    meet(v, 8)
+    victim = v.live()[3]
+    v.failed(victim, "gone", 0.0)
+    meet_one = ViewEntry("late", url(500))
+    v.announced(meet_one, SOURCE)
+    v.answered(next(c for c in v.contacts() if c.id == "late"), "late")
+    assert v.known("late") is not None
+    assert victim not in v.contacts()
+    meet(v, 40)
+    assert len(v.live()) == 8
+
+
+def test_passes_on_at_most_eight():
+    v = view()
+    meet(v, 20)
+    passed = v.passed_on()
+    assert len(passed) == len({entry.id for entry in passed}) == PASSED_ON
+
+
+def test_pick_skips_busy_backing_off_and_refused_contacts():
+    v = view()
+    meet(v, 4)
+    busy, backing_off, refused, free = v.live()
+    busy.busy = True
+    v.failed(backing_off, "slow", 0.0)
+    v.refused(refused, "another task", 0.0)
+    assert v.pick(4, 0.0) == [free]
+    assert refused.retry_at == deadlines.REFUSED_RETRY
+
+
+@pytest.mark.parametrize("live", [1, 5, 30])
+def test_pick_is_mostly_of_live_contacts_and_explores_some(live):
+    v = view()
+    meet(v, live)
+    for i in range(100, 140):
+        v.announced(ViewEntry(f"id{i}", url(i)), SOURCE)
+    picked = [v.pick(1, 0.0)[0].state for _ in range(400)]
+    assert 0.15 < picked.count("new") / 400 < 0.35
+
+
+def test_picks_are_distinct_and_as_many_as_there_are():
+    v = view()
+    meet(v, 5)
+    assert sorted(c.id for c in v.pick(9, 0.0)) == [f"id{i}" for i in range(5)]
