@@ -43,3 +43,7 @@ def root(
 def main() -> None:
     """Entry point of the `p2pfl` command."""
     app(prog_name="p2pfl")
+
+
+if __name__ == "__main__":
+    main()

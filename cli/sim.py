@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -38,9 +39,13 @@ def run(
 
 
 def as_text(summary: dict[str, Any], *, terminal: bool) -> str:
-    """The summary for people, ends with a newline: a table on a terminal, `key: value` lines in a pipe."""
+    """The summary and its pictures for people: a table on a terminal, `key: value` lines in a pipe."""
+    rows = {name: _shown(value) for name, value in summary.items()}
+    pictures = sorted(str(path) for path in Path(summary["out"]).glob("*.png"))
+    if pictures:
+        rows["pictures"] = " ".join(pictures)
     if not terminal:
-        return "".join(f"{name}: {_shown(value)}\n" for name, value in summary.items())
+        return "".join(f"{name}: {value}\n" for name, value in rows.items())
     import io
 
     from rich.console import Console
@@ -49,8 +54,8 @@ def as_text(summary: dict[str, Any], *, terminal: bool) -> str:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    for name, value in summary.items():
-        table.add_row(name.replace("_", " "), _shown(value))
+    for name, value in rows.items():
+        table.add_row(name.replace("_", " "), value)
     out = io.StringIO()
     Console(file=out, force_terminal=True).print(table, markup=False)
     return out.getvalue()

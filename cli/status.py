@@ -15,7 +15,7 @@ from rich.text import Text
 
 from cli.failures import one_line
 from p2pfl.config import check_url
-from p2pfl.errors import BadAnswer, Unreachable
+from p2pfl.errors import BadAnswer, ConfigError, Unreachable
 
 TIMEOUT = 5.0  # seconds for each step, and for the whole answer: a person waits
 MAX_ANSWER = 4 << 20  # bytes; a full view of 64 peers takes some 20 kB
@@ -31,7 +31,10 @@ def parse_url(text: str) -> str:
 
 
 def fetch(url: str, transport: httpx.BaseTransport | None = None) -> Status:
-    """The JSON of `url`/v1/status. Unreachable if nobody answers in time, BadAnswer if it is not a node's."""
+    """The JSON of `url`/v1/status.
+
+    Unreachable if nobody answers in time, BadAnswer if it is no node's, ConfigError for an impossible host.
+    """
     deadline = time.monotonic() + TIMEOUT
     body = bytearray()
     try:
@@ -51,6 +54,8 @@ def fetch(url: str, transport: httpx.BaseTransport | None = None) -> Status:
         raise BadAnswer(f"{url} is not a node: its answer cannot be decoded ({error})") from error
     except httpx.TransportError as error:
         raise Unreachable(f"{url} cannot be reached: {error}; is a node running there?") from error
+    except (httpx.InvalidURL, UnicodeError) as error:  # host names that no name service may be asked for
+        raise ConfigError(f"URL {url!r} is not http://HOST:PORT: {error}") from error
     if response.status_code != 200:
         raise BadAnswer(f"{url} is not a node: /v1/status answers {response.status_code}")
     try:

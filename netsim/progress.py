@@ -36,7 +36,8 @@ class Progress:
         self._first_round: int | None = None
         self._evaluators = 0
         self._accuracies: deque[float] = deque(maxlen=1)
-        self._began = self._drawn = host.perf_counter()
+        self._began: float | None = None  # when the first node began to train
+        self._drawn = host.perf_counter()
         self._lines = 0
         self._err: TextIO = sys.stderr
         self._live = not quiet and self._err.isatty()
@@ -53,10 +54,16 @@ class Progress:
                 self._line()
         elif isinstance(event, Evaluated):
             self._evaluated(event)
-        elif isinstance(event, StateChanged) and event.state == "done":
-            self._done += 1
+        elif isinstance(event, StateChanged):
+            self._state_changed(event)
         if self._bar is not None and host.perf_counter() >= self._drawn + REDRAW:
             self._redraw()
+
+    def _state_changed(self, event: StateChanged) -> None:
+        if event.state == "done":
+            self._done += 1
+        elif event.state == "training" and self._began is None:
+            self._began = host.perf_counter()  # what it takes to start is no part of the rate
 
     def _evaluated(self, event: Evaluated) -> None:
         """Keep one value for each node that evaluates itself: as many as did so after the first round."""
@@ -69,7 +76,8 @@ class Progress:
     def text(self) -> str:
         """`done 3/20  t 12.3 s  accuracy 0.912  45,000 images/s`; t is the run's clock."""
         accuracy = f"{sum(self._accuracies) / len(self._accuracies):.3f}" if self._accuracies else "-"
-        rate = self._images / max(host.perf_counter() - self._began, 1e-9)
+        now = host.perf_counter()
+        rate = self._images / max(now - (self._began or now), 1e-3)
         return (
             f"done {self._done}/{self._nodes}  t {self._time:.1f} s  "
             f"accuracy {accuracy}  {rate:,.0f} images/s"
@@ -88,7 +96,6 @@ class Progress:
         self._drawn = host.perf_counter()
 
     def __enter__(self) -> Progress:
-        self._began = host.perf_counter()
         if self._live:
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn

@@ -74,6 +74,13 @@ def evaluated_nodes(config: SimConfig) -> list[int]:
     return []
 
 
+def bootstrap(config: SimConfig, index: int) -> list[int]:
+    """The other nodes that node `index` knows at the start."""
+    others = [i for i in range(config.nodes) if i != index]
+    known = stream(config.seed, index, BOOTSTRAP_STREAM).permutation(len(others))
+    return [others[i] for i in known[: config.bootstrap_peers]]
+
+
 class VirtualEngine:
     """One run. learner: shared by all nodes, since training is a pure function of its plan."""
 
@@ -135,9 +142,7 @@ class VirtualEngine:
     def _node(self, index: int, network: SimulatedNetwork) -> Node:
         config, device = self._config, self._devices[index]
         clock = Clock()
-        others = [i for i in range(config.nodes) if i != index]
-        known = stream(config.seed, index, BOOTSTRAP_STREAM).permutation(len(others))
-        peers = tuple(network.host(others[i]).url for i in known[: config.bootstrap_peers])
+        peers = tuple(network.host(i).url for i in bootstrap(config, index))
         evaluation = config.evaluation
         if index not in self._evaluated:
             evaluation = replace(evaluation, evaluate_every=0)

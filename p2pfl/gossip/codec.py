@@ -59,8 +59,8 @@ def encode_model(head: ModelHead, payload: Payload) -> tuple[bytes, memoryview]:
     entries: dict[str, object] = {"v": PROTOCOL_VERSION, "kind": "model"}
     entries |= fields.of_sender(head.sender, head.task, head.fingerprint, head.view)
     entries |= {
-        "version": head.version,
         "round": head.round,
+        "version": head.version,
         "age": float(head.age),
         "samples": head.samples,
         "reply": head.wants_reply,

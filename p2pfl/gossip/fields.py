@@ -57,7 +57,11 @@ def _is_url(url: str, empty_host: bool) -> bool:
 
 
 def of_sender(sender: Sender, task: Task, fingerprint: str, view: tuple[ViewEntry, ...]) -> dict[str, object]:
-    """What a model and a hello have in common, in the order of the wire."""
+    """What a model and a hello have in common, in the order of the wire.
+
+    An entry of the view whose address is not as the protocol has it (a user may give a host that only this
+    machine understands) is left out: one of them would make others refuse the whole message.
+    """
     return {
         "id": sender.id,
         "url": sender.url,
@@ -65,7 +69,7 @@ def of_sender(sender: Sender, task: Task, fingerprint: str, view: tuple[ViewEntr
         "state": sender.state,
         "task": task.as_dict(),
         "layout": fingerprint,
-        "view": [[entry.id, entry.url] for entry in view],
+        "view": [[entry.id, entry.url] for entry in view if is_url(entry.url)],
     }
 
 

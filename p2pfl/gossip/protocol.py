@@ -74,6 +74,7 @@ class Gossip:
         self._config = config
         self._inbox = Inbox(capacity_for(layout.size))
         self._merged: OrderedDict[str, bytes] = OrderedDict()
+        self._base: tuple[Vector, float] | None = None  # weights and age before the training just done
         self._payload: Payload | None = None
         self._published = (weights, 0.0, 0)  # weights, age and round of the snapshot
 
@@ -99,27 +100,40 @@ class Gossip:
 
     def trained(self, weights: Vector, samples: int) -> None:
         """Local training went from the own weights to `weights` over `samples` samples."""
+        self._base = (self.weights, self.age)
         self.weights = weights
         self.age += samples
         self.round += 1
 
     def merge(self) -> Merge | None:
-        """Merge the own model with the inbox; None if there was nothing in it."""
+        """Merge the own model with the inbox; None if there was nothing in it.
+
+        What arrived while the node trained meets the weights that training started from, and what training
+        did is added: rule(base, inbox) + (own - base). This is D-PSGD's step (Lian et al. 2017, algorithm 1),
+        whose exchange and gradient overlap in just this way. Averaging the trained weights with models that
+        are a round of training behind would undo most of that round (docs/adr/0004-merge-at-the-base.md).
+        """
         models = [model for model in self._inbox.drain() if self._is_news(model)]
         if not models:
             return None
-        ages = [self.age, *(model.head.age for model in models)]
+        before = self.age
+        base, base_age = self._base or (self.weights, self.age)
+        ages = [base_age, *(model.head.age for model in models)]
         samples = [float(self.samples), *(float(model.head.samples) for model in models)]
         weights = merge.shares(self._config.merge, ages, samples)
-        before = self.age
-        self.weights = merge.weighted_mean([self.weights, *(model.weights for model in models)], weights)
-        self.age = merge.merged_age(weights, ages)
+        merged = merge.weighted_mean([base, *(model.weights for model in models)], weights)
+        if self._base is not None:
+            merged += self.weights - base
+        self.weights = merged
+        self.age = merge.merged_age(weights, ages) + (before - base_age)
+        self._base = None
         senders = tuple(model.head.sender.id for model in models)
         return Merge(senders, tuple(float(weight) for weight in weights), before, self.age)
 
     def publish(self) -> None:
         """From now on peers get the present weights."""
         self.version += 1
+        self._base = None
         self._payload = None
         self._published = (self.weights, self.age, self.round)
 

@@ -44,7 +44,7 @@ def read_npz(path: Path, classes: tuple[str, ...]) -> Dataset:
     classes: names in label order; () names them 0, 1, ... up to the largest label in the file.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files if key.startswith(("train_", "test_"))}
     except _UNREADABLE as error:
         raise DataError(f"cannot read {path}: {_line(error)}") from error

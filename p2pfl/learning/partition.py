@@ -6,7 +6,7 @@
 | dirichlet:A | of each class a share drawn from a symmetric Dirichlet(A); small A: few classes |
 | classes:K | samples of K classes; every class at about as many nodes as every other |
 | bias:B | the share B of the classes c with c mod n = i; the rest of each class is spread over all |
-| groups:012\\|34\\|*@S | the share S of its group's classes; see Groups |
+| groups:SPEC | the given share of the classes of its group; see Groups |
 | quantity:A | a random share, its size drawn from a symmetric Dirichlet(A) |
 | by-writer | all samples of some writers |
 | draw:K | K samples of each class, drawn anew each round; nodes overlap |
@@ -34,7 +34,7 @@ REDRAWS = 100  # draws of a Dirichlet before shards that stay empty are an error
 
 @dataclass(frozen=True)
 class Groups:
-    """One group of classes a node, `|` between nodes, digits for classes (commas between them: 3,12).
+    """One group of classes a node, `|` between nodes, digits for classes (with commas above 9: 3,12 or 12,).
 
     share: of each class in a group, what goes to the group's node; the rest is spread over the other nodes
     that have a group. A class in several groups is shared out evenly between them, a class in none over
@@ -94,7 +94,7 @@ def _groups(argument: str) -> Groups:
         if part == "*":
             nodes.append(None)
             continue
-        labels = part.split(",") if "," in part else list(part)
+        labels = part.removesuffix(",").split(",") if "," in part else list(part)
         if not labels or not all(label.isascii() and label.isdecimal() for label in labels):
             raise ValueError(
                 f"{part!r} is not a group; write class positions such as 012, commas between "

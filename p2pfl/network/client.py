@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 
 import httpx
@@ -19,11 +18,7 @@ from p2pfl.errors import BadAnswer, PeerError, Refused, TimedOut, TooLarge, Unre
 from p2pfl.gossip.codec import MAX_HELLO, MEDIA_TYPE, ModelDecoder, decode_hello, encode_hello
 from p2pfl.gossip.messages import Hello, Layout, Model, Task
 from p2pfl.network import problems
-
-SLICE = 128 * 1024
-"""Bytes handed to the HTTP library at a time: it copies each piece, which should stay in the CPU's cache."""
-IDLE_CONNECTION = 5.0
-"""Seconds a connection is kept for the next request; less than a node's server keeps one."""
+from p2pfl.network.transport import TcpTransport
 
 _FORM = ("content-type", MEDIA_TYPE)
 _ACCEPT = ("accept", MEDIA_TYPE)
@@ -47,7 +42,7 @@ class PeerClient:
     """
 
     def __init__(self, transport: httpx.AsyncBaseTransport | None, task: Task, layout: Layout) -> None:
-        self._transport = transport if transport is not None else real_transport()
+        self._transport = transport if transport is not None else TcpTransport()
         self._task = task
         self._layout = layout
 
@@ -124,45 +119,18 @@ class PeerClient:
 
 
 class _Body(httpx.AsyncByteStream):
-    """A request's body as slices of its chunks, nothing joined."""
+    """A request's body as the chunks it is made of; can be sent once."""
 
     def __init__(self, chunks: tuple[bytes | memoryview, ...]) -> None:
-        self._chunks = chunks
+        self._chunks = iter(chunks)
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
         for chunk in self._chunks:
-            for piece in slices(chunk):
-                # httpx says bytes; every transport in use takes any buffer.
-                yield piece  # type: ignore[misc]
-
-
-def slices(chunk: bytes | memoryview) -> Iterator[bytes | memoryview]:
-    """A chunk in pieces of at most SLICE bytes, without a copy."""
-    if isinstance(chunk, bytes) and len(chunk) <= SLICE:
-        yield chunk
-        return
-    view = memoryview(chunk).cast("B")
-    for start in range(0, view.nbytes, SLICE):
-        yield view[start : start + SLICE]
-
-
-def real_transport() -> httpx.AsyncHTTPTransport:
-    """TCP. Connections are reused; how many there are is the caller's business (one a peer)."""
-    limits = httpx.Limits(
-        max_connections=None, max_keepalive_connections=64, keepalive_expiry=IDLE_CONNECTION
-    )
-    return httpx.AsyncHTTPTransport(limits=limits, trust_env=False, socket_options=socket_options())
-
-
-def socket_options() -> list[tuple[int, int, int]]:
-    """Options for both ends of a connection.
-
-    trio lets the kernel hold only 16 KiB that are not on their way yet, which suits many small streams; a
-    model is one long write.
-    """
-    if not hasattr(socket, "TCP_NOTSENT_LOWAT"):
-        return []
-    return [(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 1 << 20)]
+            return chunk  # type: ignore[return-value] # httpx says bytes; the transports in use take any buffer
+        raise StopAsyncIteration
 
 
 @functools.lru_cache(maxsize=512)
@@ -176,8 +144,13 @@ async def _read(response: httpx.Response, feed: Callable[[bytes], None]) -> None
     stream = response.stream
     if not isinstance(stream, httpx.AsyncByteStream):
         raise TypeError("a transport for trio answers with an asynchronous stream")
-    async for chunk in stream:
-        feed(chunk)
+    pieces = aiter(stream)
+    try:
+        async for piece in pieces:
+            feed(piece)
+    finally:
+        if isinstance(pieces, AsyncGenerator):  # which wants to be closed if we have had enough
+            await pieces.aclose()
 
 
 def _expect(url: str, response: httpx.Response, status: int) -> None:

@@ -1,9 +1,9 @@
 """The real network of a node: Hypercorn's HTTP/1.1 on trio sockets of our own.
 
-Hypercorn has the protocol; sockets, limits and shutdown are ours, for three reasons. It reads at most 64 KiB at
-a time and sets no limit on a client that takes no answer. It shields writes from cancellation, so that such a
-client would hold up the shutdown for ever. And a request body that the application does not read to its end
-would leave its connection hanging (see _Courteous).
+Hypercorn has the protocol (http1.py); sockets, limits and shutdown are ours. Its own server shields writes
+from cancellation, so that a client that takes no answer would hold up the shutdown for ever, and sets it no
+time limit. And a request body that the application does not read to its end would leave its connection
+hanging (see _Courteous).
 """
 
 from __future__ import annotations
@@ -14,28 +14,22 @@ import logging
 import math
 import os
 import socket
-from collections.abc import Awaitable, Callable
 
-import h11
 import httpx
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
-from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import ConnectionState
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from p2pfl.config import parse_listen
-from p2pfl.errors import ListenError, Malformed, Truncated
-from p2pfl.network import problems
+from p2pfl.errors import ListenError
 from p2pfl.network.app import UNREADABLE
-from p2pfl.network.client import socket_options
+from p2pfl.network.http1 import Http1, Report
+from p2pfl.network.transport import RECEIVE, socket_options
 
-RECEIVE = 128 * 1024
-"""Bytes read from a socket at a time: few wake-ups for a model, and still in the CPU's cache."""
 MAX_HEADERS = 16 * 1024
 """Bytes of a request line and its headers, of a chunk's header, of trailers."""
 IDLE = 15.0
@@ -46,8 +40,8 @@ GRACE = 0.5
 """Seconds that requests under way have at shutdown."""
 LINGER_SECONDS = 2.0
 LINGER_BYTES = 64 * 1024 * 1024
-"""How long, and how much of, a body that was already answered is still read. Closing a socket with unread bytes
-in it resets the connection, and the client might lose the answer that says why its body was refused."""
+"""How long, and how much of, a body that was already answered is still read. Closing a socket with unread
+bytes in it resets the connection, and the client might lose the answer that says why it was refused."""
 BACKLOG = 128
 MAX_CONNECTIONS = 512
 """Open connections, most of them idle; below the usual limit of 1,024 files."""
@@ -55,8 +49,6 @@ MAX_CONNECTIONS = 512
 _FULL = b"HTTP/1.1 503 \r\nretry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 log = logging.getLogger(__name__)
-
-Report = Callable[[tuple[str, int], str], Awaitable[None]]
 
 
 class HttpNetwork:
@@ -195,18 +187,16 @@ class _Connection:
 
     async def run(self) -> None:
         async with TaskGroup() as tasks:
-            self._protocol = _Http11(
+            self._protocol = Http1(
                 self._app,
                 self._config,
                 self._context,
                 tasks,
-                ConnectionState({}),
-                False,
                 self.client,
                 self._server,
                 self._send,
+                self._report,
             )
-            self._protocol.report = self._report
             self._reading.deadline = trio.current_time() + IDLE
             with self._reading:
                 await self._read()
@@ -246,41 +236,6 @@ class _Connection:
             with _ignoring_loss():
                 await self._stream.send_eof()
             await self._stream.aclose()
-
-
-class _Http11(H11Protocol):
-    """HTTP/1.1 and nothing else; refusals of what is not HTTP are problem documents and reported."""
-
-    report: Report
-
-    async def _check_protocol(self, event: h11.Request) -> None:
-        """No HTTP/2, whatever the client offers."""
-
-    async def _create_stream(self, request: h11.Request) -> None:
-        """No WebSocket either: an offer to switch protocols may be ignored (RFC 9110, 7.8)."""
-        headers = [(name, value) for name, value in request.headers if name != b"upgrade"]
-        plain = h11.Request(
-            method=request.method, target=request.target, headers=headers, http_version=request.http_version
-        )
-        await super()._create_stream(plain)
-
-    async def _send_error_response(self, status_code: int) -> None:
-        """What came is not HTTP. Inside a body the application counts it (as truncated), else it is told."""
-        if self.stream is None:
-            reason, detail = Malformed.reason, "this is not an HTTP/1.1 request"
-            if self.client is not None:
-                await self.report(self.client, detail)
-        else:
-            reason, detail = Truncated.reason, "the body ends before its announced end"
-        document = problems.encode(reason, status_code, detail)
-        headers = [
-            (b"content-type", problems.MEDIA_TYPE.encode()),
-            (b"content-length", b"%d" % len(document)),
-            (b"connection", b"close"),
-        ]
-        await self._send_h11_event(h11.Response(status_code=status_code, headers=headers))
-        await self._send_h11_event(h11.Data(data=document))
-        await self._send_h11_event(h11.EndOfMessage())
 
 
 class _Courteous:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 import p2pfl
 from p2pfl import standalone
 from p2pfl.errors import DataError, ListenError, P2pflError, SimulationError, UsageError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -73,6 +74,13 @@ def test_pipe_gets_quiet_lines(run: Run, configs: list[SimConfig]) -> None:
         "nodes: 20\nengine: process\naccuracy_mean: 0.9568\nbytes_sent: 123,456,789\n"
         "images_per_second: 45,679\nvirtual_seconds: -\nout: runs/x\n"
     )
+
+
+def test_pictures_of_the_run_are_named(tmp_path: Path) -> None:
+    for name in ("labels.png", "curves.png", "journal.jsonl"):
+        (tmp_path / name).touch()
+    shown = as_text({"out": str(tmp_path)}, terminal=False)
+    assert shown == f"out: {tmp_path}\npictures: {tmp_path}/curves.png {tmp_path}/labels.png\n"
 
 
 def test_terminal_gets_a_table() -> None:

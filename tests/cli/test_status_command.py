@@ -161,15 +161,22 @@ def test_answer_that_drips_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
             now[0] += 1
             yield b" "
 
-    monkeypatch.setattr(status.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("cli.status.time.monotonic", lambda: now[0])
     with pytest.raises(BadAnswer, match="does not end"):
         status.fetch(URL, httpx.MockTransport(lambda _: httpx.Response(200, content=drip())))
     assert now[0] <= status.TIMEOUT + 1
 
 
 @pytest.mark.parametrize(
-    "url", ["", "node", "ftp://a:1", "http://a", "http://a:1/v1/status", "http://a b:1", "a:b"]
+    "url", ["http://a..b:1", "http://.:1", "http://a\x00b:1", "http://xn--\x80:1", "http://[v1.x]:1"]
 )
+def test_impossible_host_is_a_usage_error(run: Run, url: str) -> None:
+    result = run("node", "status", url)
+    assert result.exit_code == 2
+    assert "is not http://HOST:PORT" in error_line(result)
+
+
+@pytest.mark.parametrize("url", ["", "node", "ftp://a:1", "http://a", "http://a:1/v1/status", "a:b"])
 def test_garbage_for_a_url_is_a_usage_error(run: Run, url: str) -> None:
     result = run("node", "status", url)
     assert result.exit_code == 2

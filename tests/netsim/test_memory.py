@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import mmap
 import os
+import resource
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from netsim import memory
-from netsim.memory import PeakMemory, descendants, tree_pss
+from netsim.memory import PeakMemory, descendants, keep_freed_memory, tree_pss
 
 SIZE = 64 << 20  # bytes: large beside what else a test process allocates meanwhile
 
@@ -92,3 +94,18 @@ def test_a_process_that_is_gone_counts_nothing() -> None:
     with Child() as child:
         pass
     assert tree_pss(child.pid) is None
+
+
+def test_kept_memory_is_not_cleared_by_the_kernel_again() -> None:
+    """In a child, since the setting is for good: exit status 0 if the second round takes few page faults."""
+    pid = os.fork()
+    if pid == 0:
+        kept = keep_freed_memory()
+        vectors = [np.ones(SIZE // 32, np.float32) for _ in range(4)]
+        del vectors
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        vectors = [np.ones(SIZE // 32, np.float32) for _ in range(4)]
+        faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+        os._exit(0 if not kept or faults < SIZE / 8 / mmap.PAGESIZE / 2 else 1)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0

@@ -129,11 +129,11 @@ async def test_the_application_sees_what_a_server_would_show() -> None:
 async def test_chunks_arrive_as_they_were_given_without_a_copy() -> None:
     network = SimulatedNetwork(UniformLinks())
     weights = np.arange(1000, dtype=np.float32)
-    site = Site(reply=(b"head", memoryview(weights).cast("B")))
+    site = Site(reply=(b"head", weights.data.cast("B")))
 
     async def body() -> AsyncIterator[Any]:
         yield b"head"
-        yield memoryview(weights).cast("B")
+        yield weights.data.cast("B")
 
     async with running(network) as nursery, client(network, 0) as http:
         url = await nursery.start(network.host(1).serve, site)

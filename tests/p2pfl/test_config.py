@@ -231,4 +231,4 @@ def test_durations(text: str, seconds: float) -> None:
     [({}, 100, 4), ({}, 96, 3), ({"local_epochs": 2}, 100, 8), ({"local_steps": 7}, 100, 7), ({}, 1, 1)],
 )
 def test_steps_of_a_round(values: dict[str, int], samples: int, steps: int) -> None:
-    assert TrainingConfig(**values).steps(samples) == steps
+    assert build(TrainingConfig, values).steps(samples) == steps

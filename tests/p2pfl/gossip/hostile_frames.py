@@ -34,6 +34,8 @@ from p2pfl.errors import (
 )
 from p2pfl.gossip.messages import Layout, Task
 
+from .packing import Raw, good_hello, good_model, hello, model, pack, pack_map
+
 
 class Hostile(NamedTuple):
     name: str
@@ -41,67 +43,8 @@ class Hostile(NamedTuple):
     error: type[FrameError]
 
 
-class Raw(bytes):
-    """Bytes that go into the frame as they are."""
-
-
-Pairs = Sequence[tuple[object, object]]
-
 MISSING = object()
 NAN, INF = float("nan"), float("inf")
-
-
-def pack(value: object) -> bytes:
-    return bytes(value) if isinstance(value, Raw) else bytes(msgpack.packb(value, datetime=True))
-
-
-def pack_map(count: int) -> bytes:
-    return bytes([0x80 | count]) if count < 16 else b"\xde" + count.to_bytes(2, "big")
-
-
-def model(pairs: Pairs, payload: bytes, *, w: object = None, sum: object = None) -> bytes:
-    """A frame of these entries and this payload. w, sum: in place of the right ones."""
-    covered = pack_map(len(pairs) + 2) + b"".join(pack(key) + pack(value) for key, value in pairs)
-    checksum = xxhash.xxh3_64_digest(covered) if sum is None else sum
-    return covered + pack("sum") + pack(checksum) + pack("w") + pack(payload if w is None else w)
-
-
-def hello(pairs: Pairs) -> bytes:
-    covered = pack_map(len(pairs) + 1) + b"".join(pack(key) + pack(value) for key, value in pairs)
-    return covered + pack("sum") + pack(xxhash.xxh3_64_digest(covered))
-
-
-def good_hello(task: Task, layout: Layout) -> dict[str, Any]:
-    """The entries of a hello before `sum`."""
-    return {
-        "v": 1,
-        "kind": "hello",
-        "id": "mallory",
-        "url": "http://192.0.2.66:8470",
-        "name": "Mallory",
-        "state": "training",
-        "task": task.as_dict(),
-        "layout": layout.fingerprint,
-        "view": [["n2", "http://192.0.2.8:8470"]],
-        "round": 3,
-    }
-
-
-def good_model(task: Task, layout: Layout) -> tuple[dict[str, Any], bytes]:
-    """The entries of a model frame before `sum`, and its payload: all weights are 0.5."""
-    payload = np.full(layout.size, 0.5, dtype="<f4").tobytes()
-    entries = {
-        **good_hello(task, layout),
-        "kind": "model",
-        "version": 4,
-        "age": 1500.0,
-        "samples": 500,
-        "reply": False,
-        "codec": "f32",
-        "n": layout.size,
-        "digest": xxhash.xxh3_128_digest(payload),
-    }
-    return entries, payload
 
 
 def model_frames(task: Task, layout: Layout) -> list[Hostile]:
@@ -187,9 +130,9 @@ def _encodings(entries: dict[str, Any], payload: bytes, good: bytes) -> Found:
     yield "nested too deep", extra(Raw(b"\x91" * 5 + b"\x90")), Malformed
     yield "nested maps", extra(Raw(b"\x81\xa1x" * 100 + b"\x80")), Malformed
     yield "nested 60,000 deep", extra(Raw(b"\x91" * 60_000)), Malformed
-    yield "list that promises 2^32", extra(Raw(b"\xdd\xff\xff\xff\xff")), Truncated
-    yield "map that promises 2^32", extra(Raw(b"\xdf\xff\xff\xff\xff")), Truncated
-    yield "lists that promise 2^16 each", extra(Raw(b"\xdc\xff\xff" * 500)), Truncated
+    yield "list that promises 2^32", extra(Raw(b"\xdd\xff\xff\xff\xff"))[: -len(payload)], Truncated
+    yield "map that promises 2^32", extra(Raw(b"\xdf\xff\xff\xff\xff"))[: -len(payload)], Truncated
+    yield "lists that promise 2^16 each", extra(Raw(b"\xdc\xff\xff" * 500))[: -len(payload)], Truncated
     yield "string that promises 4 GiB", extra(Raw(b"\xdb\xff\xff\xff\xff")) + bytes(80_000), TooLarge
     yield "too many entries", model([*pairs, *((f"x{i}", i) for i in range(50))], payload), Malformed
     yield "head too large", extra("y" * 70_000), TooLarge
@@ -223,7 +166,7 @@ def _first_entries(entries: dict[str, Any], payload: bytes) -> Found:
     yield "version as text", _with(entries, payload, v="1"), BadField
     yield "version as boolean", _with(entries, payload, v=True), BadField
     yield "version as float", _with(entries, payload, v=1.0), BadField
-    yield "no version", model(pairs[1:], payload), MissingField
+    yield "all but the version", model(pairs[1:], payload), MissingField
     yield "version second", model([pairs[1], pairs[0], *pairs[2:]], payload), MissingField
     yield "hello", hello([*{**entries, "kind": "hello"}.items()][:10]), WrongKind
     yield "unknown kind", _with(entries, payload, kind="gossip"), WrongKind
@@ -307,8 +250,8 @@ def _fields(entries: dict[str, Any], payload: bytes) -> Found:
         "digest": [b"", bytes(15), bytes(17), "x" * 16, None],
     }
     for key, values in bad.items():
-        for value in values:
-            yield f"{key} {value!r:.60}", _with(entries, payload, **{key: value}), BadField
+        for place, value in enumerate(values):
+            yield f"{key}, case {place}: {value!r:.60}", _with(entries, payload, **{key: value}), BadField
 
 
 def _checksums(entries: dict[str, Any], payload: bytes, good: bytes) -> Found:

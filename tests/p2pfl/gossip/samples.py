@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+from hypothesis import settings
 
 from p2pfl.errors import FrameError
 from p2pfl.gossip.codec import ModelDecoder, encode_model, encode_weights
 from p2pfl.gossip.messages import Hello, Layout, Model, ModelHead, Sender, Task, TensorSpec, Vector, ViewEntry
+
+# The same examples in every run, and no time limit: a busy machine must not fail a test.
+quick = settings(max_examples=60, deadline=None, derandomize=True)
 
 TASK = Task("toy", ("no", "yes", "perhaps"), (2,), (0.5,), (0.25,))
 LAYOUT = Layout("softmax", (TensorSpec("weight", (3, 2)), TensorSpec("bias", (3,))))
