@@ -52,6 +52,7 @@ class Courier:
         self._observe = observe
         self._nursery = nursery
         self._round_trip = deadlines.RoundTrip()
+        self._owed: list[Contact] = []
         self._under_way = 0
         self._idle = trio.Event()
 
@@ -83,7 +84,12 @@ class Courier:
     def announce_done(self, *, to_all: bool) -> None:
         """Tell those who wait for us (to_all: everybody) that this node is done; returns at once."""
         for contact in self._gossip.view.live():
-            if (to_all or contact.awaits_us) and not contact.busy:
+            if not (to_all or contact.awaits_us):
+                continue
+            if contact.busy:
+                self._owed.append(contact)  # told when the request under way has ended
+            else:
+                contact.busy = True
                 self._nursery.start_soon(self._tracked, contact, "hello")
 
     async def finish(self) -> None:
@@ -117,6 +123,9 @@ class Courier:
                 await self.hello(contact)
             else:
                 await self.exchange(contact, mode, self.patience())
+            if contact in self._owed:
+                self._owed.remove(contact)
+                await self.hello(contact)
         finally:
             contact.busy = False
             self._under_way -= 1

@@ -30,7 +30,7 @@ EXPLORE = 0.25
 FORGET_AFTER = 8
 
 
-@dataclass
+@dataclass(eq=False)
 class Contact:
     """One address. id: "" until it answered or was announced.
 

@@ -101,17 +101,20 @@ def mlp(task: Task) -> nn.Module:
 
 
 def cnn(task: Task) -> nn.Module:
-    """Two 5x5 convolutions, each followed by a 2x2 maximum, and one hidden layer. MNIST: 47,658 weights."""
+    """Two 5x5 convolutions, each followed by a 2x2 maximum, and one hidden layer: 73,594 weights for MNIST.
+
+    Few channels in the first convolution, whose large maps take most of the time.
+    """
     channels, padding, (height, width) = _halved_twice(task)
     return nn.Sequential(
-        nn.Conv2d(channels, 10, 5, padding=padding),
+        nn.Conv2d(channels, 8, 5, padding=padding),
         nn.MaxPool2d(2),
         nn.ReLU(),
-        nn.Conv2d(10, 20, 5, padding=padding),
+        nn.Conv2d(8, 32, 5, padding=padding),
         nn.MaxPool2d(2),
         nn.ReLU(),
         nn.Flatten(),
-        nn.Linear(20 * height * width, 128),
+        nn.Linear(32 * height * width, 128),
         nn.ReLU(),
         nn.Linear(128, len(task.classes)),
     )

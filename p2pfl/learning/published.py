@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import http.client
 import importlib.util
 import socket
 import sys
@@ -146,7 +147,7 @@ def _find(folder: Path, name: str, kind: Callable[..., object], files: list[Path
             for file in files:
                 (folder / file).parent.mkdir(parents=True, exist_ok=True)
                 (Path(fresh) / file).replace(folder / file)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, EOFError, http.client.HTTPException) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
         raise DataError(
             f"{name} is not in {folder} and cannot be downloaded ({reason}); put {files[0].name} and its "

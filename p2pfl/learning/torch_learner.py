@@ -64,6 +64,8 @@ class TorchLearner:
 
         optimiser: (S,) float32, the momentum buffer of all trainable parameters, or (0,).
         """
+        if not len(plan.indices):
+            raise ValueError("a plan without samples trains nothing")
         torch.set_num_threads(self._threads)  # of this thread: in a worker thread the default is all cores
         net = self._net
         net.load(weights)
@@ -85,7 +87,7 @@ class TorchLearner:
                         if plan.weight_decay:
                             grad = grad.add(parameter, alpha=plan.weight_decay)
                         if plan.momentum:  # v = momentum v + grad, v = 0 at first: as torch.optim.SGD
-                            grad = velocity[i].mul_(plan.momentum).add_(grad.view(-1)).view_as(parameter)
+                            grad = velocity[i].mul_(plan.momentum).add_(grad.reshape(-1)).view_as(parameter)
                         parameter.add_(grad, alpha=-plan.learning_rate)
                 steps, samples, loss_sum = steps + 1, samples + len(y), loss_sum + loss.item() * len(y)
         return FitResult(net.vector(), momentum.numpy(), steps, samples, loss_sum / max(1, samples))
@@ -114,14 +116,11 @@ class TorchLearner:
         size, left = plan.batch_size, plan.steps
         ahead = size * max(1, GATHERED // size)
         while left > 0:
-            order = torch.from_numpy(rng.permutation(plan.indices))
+            order = torch.from_numpy(rng.permutation(plan.indices)[: left * size])
             for part in torch.split(order, ahead):
                 x, y = self._normalised(images[part]), labels[part]
-                for batch in zip(torch.split(x, size), torch.split(y, size), strict=True):
-                    if left == 0:
-                        return
-                    yield batch
-                    left -= 1
+                yield from zip(torch.split(x, size), torch.split(y, size), strict=True)
+            left -= -(-len(order) // size)
 
     def _normalised(self, images: torch.Tensor) -> torch.Tensor:
         """(b, ...) uint8 -> float32, in fresh memory."""

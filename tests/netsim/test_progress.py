@@ -76,8 +76,9 @@ def test_a_short_run_has_a_line_for_each_completed_round(capsys: pytest.CaptureF
 
 
 def test_an_error_ends_it_without_a_last_line(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(KeyboardInterrupt), Progress(3, 10) as shown:
-        shown.watch(0.0, StateChanged("done"))
+    shown = Progress(3, 10)
+    shown.watch(0.0, StateChanged("done"))
+    with pytest.raises(KeyboardInterrupt), shown:
         raise KeyboardInterrupt
     assert capsys.readouterr().err == ""
 

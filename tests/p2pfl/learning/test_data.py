@@ -133,16 +133,16 @@ def test_the_data_folder_is_the_given_one_or_the_users() -> None:
 def test_arrays_that_do_not_agree_are_refused(wrong: dict[str, Any]) -> None:
     images, labels = np.zeros((2, 1, 4, 4), np.uint8), np.array([0, 1])
     task = Task("t", ("a", "b"), (1, 4, 4), (0.5,), (0.5,))
-    good = {
+    good: dict[str, Any] = {
         "task": task,
         "train_images": images,
         "train_labels": labels,
         "test_images": images,
         "test_labels": labels,
     }
-    Dataset(**good)  # type: ignore[arg-type]
+    Dataset(**good)
     with pytest.raises(DataError, match=r"^t\b"):
-        Dataset(**{**good, **wrong})  # type: ignore[arg-type]
+        Dataset(**{**good, **wrong})
 
 
 # Data sets that torchvision reads

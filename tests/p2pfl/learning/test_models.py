@@ -33,7 +33,7 @@ def test_every_model_gives_class_scores_for_every_picture(model: str, task: Task
 
 @pytest.mark.parametrize(
     ("model", "size"),
-    [("softmax", 7_850), ("mlp", 235_146), ("cnn-sigmoid", 9_814), ("resnet18", 11_182_410)],
+    [("softmax", 7_850), ("mlp", 235_146), ("cnn", 73_594), ("cnn-sigmoid", 9_814), ("resnet18", 11_182_410)],
 )
 def test_sizes_for_mnist(model: str, size: int) -> None:
     layout = layout_of(build(model, MNIST), model)

@@ -202,6 +202,11 @@ def test_a_batch_larger_than_the_shard_is_one_full_pass(learner: TorchLearner) -
     assert (result.steps, result.samples) == (2, 10)
 
 
+def test_a_plan_without_samples_is_refused(learner: TorchLearner) -> None:
+    with pytest.raises(ValueError, match="without samples"):
+        fit(learner, learner.initial_weights(), indices=np.arange(0))
+
+
 def test_weights_that_overflow_are_returned_as_they_are(learner: TorchLearner) -> None:
     result = fit(learner, learner.initial_weights(), learning_rate=1e30)
     assert not np.all(np.isfinite(result.weights))

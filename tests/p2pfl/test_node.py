@@ -1,0 +1,391 @@
+"""The node's promises, in virtual time: nothing here waits for real."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import trio
+
+from p2pfl.events import (
+    Diverged,
+    Evaluated,
+    Exchanged,
+    Joined,
+    Merged,
+    PeerAdded,
+    Published,
+    RoundCompleted,
+    StateChanged,
+    Stopped,
+    Trained,
+)
+from p2pfl.gossip.messages import Layout, TensorSpec
+from p2pfl.node import JOIN_DEADLINE
+from p2pfl.storage.checkpoint import Checkpoint
+from tests.p2pfl.village import LATENCY, SAMPLES, TASK, Village, live_ids, until_done
+
+pytestmark = pytest.mark.virtual
+
+
+async def test_a_node_without_peers_trains_alone_and_goes_on_serving():
+    village = Village()
+    alone = village.villager(0)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(village.network.run)
+        await nursery.start(alone.node.run)
+        await until_done(alone)
+        assert trio.current_time() == 3.0
+        assert [event.state for event in alone.events(StateChanged)] == ["training", "settling", "done"]
+        await trio.sleep(1000)
+        assert alone.node.gossip.state == "done"
+        nursery.cancel_scope.cancel()
+    assert alone.node.gossip.weights.tolist() == [3.0] * 4
+    assert alone.events(Stopped)[-1].round == 3
+
+
+async def test_two_nodes_exchange_and_agree():
+    village = Village()
+    a, b = village.villager(0, (1,)), village.villager(1, (0,))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(village.network.run)
+        await nursery.start(a.node.run)
+        await nursery.start(b.node.run)
+        await until_done(a, b)
+        nursery.cancel_scope.cancel()
+    assert a.events(Merged)
+    assert b.events(Merged)
+    np.testing.assert_allclose(a.node.gossip.weights, b.node.gossip.weights, atol=0.5)
+
+
+async def test_what_arrives_during_training_costs_no_progress():
+    village = Village()
+    nodes = [village.villager(i, (1 - i,), settle=0) for i in range(2)]
+    async with trio.open_nursery() as nursery:
+        await nursery.start(village.network.run)
+        for villager in nodes:
+            await nursery.start(villager.node.run)
+        await until_done(*nodes)
+        nursery.cancel_scope.cancel()
+    # Three rounds add 3; a plain mean with models that are a round behind would have lost some of it.
+    assert all(villager.node.gossip.weights[0] >= 3 for villager in nodes)
+
+
+@pytest.mark.parametrize("mode", ["push", "pull", "push-pull"])
+async def test_every_mode_mixes_models(mode):
+    village = Village()
+    nodes = [village.villager(i, (1 - i,), gossip=mode, settle=0, seconds=1 + 0.1 * i) for i in range(2)]
+    async with trio.open_nursery() as nursery:
+        await nursery.start(village.network.run)
+        for villager in nodes:
+            await nursery.start(villager.node.run)
+        await until_done(*nodes)
+        nursery.cancel_scope.cancel()
+    sent = [event for villager in nodes for event in villager.events(Exchanged) if event.mode != "hello"]
+    assert {event.mode for event in sent} == {mode}
+    assert {event.outcome for event in sent} == {"ok"}
+    assert any(villager.events(Merged) for villager in nodes)
+
+
+async def test_an_unreachable_peer_delays_nothing_and_is_retried_with_backoff():
+    village = Village()
+    node = village.villager(0, (7,), rounds=20, settle=0)
+    village.network.host(7)  # an address where nobody listens
+    async with trio.open_nursery() as nursery:
+        await nursery.start(village.network.run)
+        await nursery.start(node.node.run)
+        await until_done(node)
+        nursery.cancel_scope.cancel()
+    started = node.times(StateChanged)[0]
+    assert started == pytest.approx(2 * LATENCY)  # one refused hello
+    assert node.times(StateChanged)[1] - started == pytest.approx(20.0)
+    attempts = [t for t, e in node.seen if isinstance(e, Exchanged)]
+    assert {e.outcome for e in node.events(Exchanged)} == {"unreachable"}
+    assert 3 <= len(attempts) <= 7
+    assert (node.status()["peers"][0]["state"], node.status()["peers"][0]["failures"]) == ("new", len(attempts))
+
+
+async def test_a_peer_that_hangs_delays_training_by_no_more_than_the_join_deadline():
+    village = Village()
+    node = village.villager(0, (7,), rounds=5, settle=0)
+
+    async def hang(scope, receive, send):
+        await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(village.network.run)
+        await nursery.start(village.network.host(7).serve, hang)
+        await nursery.start(node.node.run)
+        await until_done(node)
+        nursery.cancel_scope.cancel()
+    assert node.times(RoundCompleted)[-1] == pytest.approx(JOIN_DEADLINE + 5.0)
+
+
+async def test_a_killed_peer_neither_stops_nor_slows_the_others():
+    village = Village()
+    nodes = [village.villager(i, tuple(j for j in range(3) if j != i), rounds=10) for i in range(3)]
+    async with trio.open_nursery() as nursery:
+        await nursery.start(village.network.run)
+        victim = trio.CancelScope()
+
+        async def doomed(task_status):
+            with victim:
+                await nodes[2].node.run(task_status=task_status)
+
+        await nursery.start(doomed)
+        await nursery.start(nodes[0].node.run)
+        await nursery.start(nodes[1].node.run)
+        await trio.sleep(4.5)
+        victim.cancel()
+        await until_done(nodes[0], nodes[1])
+        nursery.cancel_scope.cancel()
+    for survivor in nodes[:2]:
+        rounds = survivor.times(RoundCompleted)
+        assert len(rounds) == 10
+        assert np.diff(rounds).max() == pytest.approx(1.0)
+
+
+async def test_min_peers_waits_for_company_and_learns_of_it_through_others():
+    village = Village()
+    # A chain: each knows only the one before it.
+    nodes = [village.villager(i, (i - 1,) if i else (), min_peers=4) for i in range(5)]
+    async with trio.open_nursery() as nursery:
+        await nursery.start(village.network.run)
+        for villager in nodes:
+            await nursery.start(villager.node.run)
+            await trio.sleep(1.0)
+        await until_done(*nodes)
+        nursery.cancel_scope.cancel()
+    for index, villager in enumerate(nodes):
+        assert len(villager.events(PeerAdded)) == 4
+        assert villager.times(StateChanged)[0] >= 4.0
+        assert villager.times(StateChanged)[0] < 4.0 + 5.0, index
+
+
+async def test_the_wait_for_company_ends():
+    village = Village()
+    node = village.villager(0, (), min_peers=2, wait=30.0)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(village.network.run)
+        await nursery.start(node.node.run)
+        assert node.node.gossip.state == "waiting"
+        await until_done(node)
+        nursery.cancel_scope.cancel()
+    assert node.times(StateChanged)[0] == 30.0
+
+
+async def test_a_late_joiner_starts_from_the_median_and_keeps_its_own_round():
+    village = Village()
+    early = [village.villager(i, tuple(j for j in range(3) if j != i), rounds=10) for i in range(3)]
+    late = village.villager(3, (0, 1, 2), rounds=2)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(village.network.run)
+        for villager in early:
+            await nursery.start(villager.node.run)
+        await until_done(*early)
+        settled = early[0].node.gossip.weights[0]
+        await nursery.start(late.node.run)
+        await until_done(late)
+        nursery.cancel_scope.cancel()
+    (joined,) = late.events(Joined)
+    assert sorted(joined.peers) == ["id0", "id1", "id2"]
+    assert joined.age > 5 * SAMPLES
+    assert late.events(Trained)[0].round == 1
+    assert late.compute.plans[0].samples == SAMPLES
+    assert late.node.gossip.weights[0] >= settled - 1
+
+
+async def test_done_is_not_gone_it_merges_and_answers():
+    village = Village()
+    fast = village.villager(0, (1,), rounds=1, settle=0)
+    slow = village.villager(1, (0,), rounds=6, settle=0)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(village.network.run)
+        await nursery.start(fast.node.run)
+        await nursery.start(slow.node.run)
+        await until_done(fast)
+        version, merged = fast.node.gossip.version, len(fast.events(Merged))
+        await until_done(slow)
+        await trio.sleep(1)
+        nursery.cancel_scope.cancel()
+    assert len(fast.events(Trained)) == 1
+    assert len(fast.events(Merged)) > merged
+    assert fast.node.gossip.version > version
+    assert fast.node.gossip.weights[0] > 2
+
+
+async def test_exit_when_done_leaves_when_all_are_done():
+    village = Village()
+    nodes = [
+        village.villager(i, tuple(j for j in range(3) if j != i), rounds=2 + i, exit_when_done=True)
+        for i in range(3)
+    ]
+    async with trio.open_nursery() as nursery:
+        await nursery.start(village.network.run)
+        async with trio.open_nursery() as running:
+            for villager in nodes:
+                await running.start(villager.node.run)
+        nursery.cancel_scope.cancel()
+    last = max(villager.times(StateChanged)[-1] for villager in nodes)
+    assert all(villager.events(Stopped) for villager in nodes)
+    assert max(villager.times(Stopped)[0] for villager in nodes) < last + 2
+
+
+async def test_exit_when_done_lingers_for_one_that_never_ends_but_not_longer():
+    village = Village()
+    leaver = village.villager(0, (1,), exit_when_done=True, linger=20.0)
+    stayer = village.villager(1, (0,), rounds=0)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(village.network.run)
+        await nursery.start(stayer.node.run)
+        async with trio.open_nursery() as running:
+            await running.start(leaver.node.run)
+        nursery.cancel_scope.cancel()
+    done, stopped = leaver.times(StateChanged)[-1], leaver.times(Stopped)[0]
+    assert 20.0 <= stopped - done <= 22.0
+
+
+@pytest.mark.parametrize("other", ["task", "layout"])
+async def test_nodes_of_another_task_or_model_refuse_each_other(other):
+    village = Village()
+    ours = village.villager(0, (1,))
+    theirs = (
+        village.villager(1, (0,), task=replace(TASK, name="fashion"))
+        if other == "task"
+        else village.villager(1, (0,), layout=Layout("wider", (TensorSpec("w", (4,)),)))
+    )
+    async with trio.open_nursery() as nursery:
+        await nursery.start(village.network.run)
+        await nursery.start(ours.node.run)
+        await nursery.start(theirs.node.run)
+        await until_done(ours, theirs)
+        nursery.cancel_scope.cancel()
+    for villager in (ours, theirs):
+        status = villager.status()
+        assert status["rejected"].get(f"wrong-{other}", 0) >= 1
+        assert not villager.events(Merged)
+        assert villager.node.gossip.weights.tolist() == [3.0] * 4
+        (peer,) = status["peers"]
+        assert peer["state"] == "refused"
+        assert ("fashion" if other == "task" else "layout") in peer["detail"]
+
+
+async def test_diverged_training_is_dropped_and_the_node_goes_on():
+    village = Village()
+    node = village.villager(0)
+    good = node.compute.result
+
+    def second_diverges(result):
+        if len(node.compute.plans) == 2:
+            return replace(result, weights=np.full(4, np.nan, np.float32), loss=float("nan"))
+        return good(result)
+
+    node.compute.result = second_diverges
+    async with trio.open_nursery() as nursery:
+        await nursery.start(village.network.run)
+        await nursery.start(node.node.run)
+        await until_done(node)
+        nursery.cancel_scope.cancel()
+    assert [event.round for event in node.events(Diverged)] == [2]
+    assert node.node.gossip.weights.tolist() == [2.0] * 4
+    assert node.node.gossip.round == 3
+
+
+async def test_a_node_goes_on_from_its_checkpoint():
+    village = Village()
+    saved = Checkpoint(
+        id="id0",
+        round=2,
+        age=128.0,
+        weights=np.full(4, 2, np.float32),
+        optimiser=np.empty(0, np.float32),
+        task_digest=TASK.digest,
+        fingerprint="",
+        version=9,
+    )
+    node = village.villager(0, rounds=3, resume=saved)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(village.network.run)
+        await nursery.start(node.node.run)
+        assert (node.status()["round"], node.status()["age"]) == (2, 128.0)
+        await until_done(node)
+        nursery.cancel_scope.cancel()
+    assert len(node.events(Trained)) == 1
+    assert node.node.gossip.weights.tolist() == [3.0] * 4
+    assert [checkpoint.round for checkpoint in node.saved] == [3]
+    assert node.saved[0].version > 9
+
+
+async def test_the_interval_keeps_exchanges_apart_and_training_late():
+    village = Village()
+    nodes = [village.villager(i, (1 - i,), interval=5.0, rounds=4) for i in range(2)]
+    async with trio.open_nursery() as nursery:
+        await nursery.start(village.network.run)
+        for villager in nodes:
+            await nursery.start(villager.node.run)
+        await until_done(*nodes)
+        nursery.cancel_scope.cancel()
+    published = nodes[0].times(Published)[:4]
+    assert np.diff(published).min() == pytest.approx(5.0)
+    trained = nodes[0].times(Trained)
+    assert all(t == pytest.approx(p, abs=1e-6) for t, p in zip(trained[1:], published[1:], strict=False))
+
+
+async def test_round_age_loss_and_accuracy_of_the_status_change_together():
+    village = Village()
+    node = village.villager(0)
+    seen = set()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(village.network.run)
+        await nursery.start(node.node.run)
+        status = node.status()
+        assert (status["round"], status["age"], status["loss"], status["accuracy"]) == (0, 0, None, None)
+        while not node.node.done.is_set():
+            status = node.status()
+            seen.add((status["round"], status["age"], status["accuracy"]))
+            await trio.sleep(0.25)
+        nursery.cancel_scope.cancel()
+    assert seen == {(0, 0, None), (1, 64.0, 0.875), (2, 128.0, 0.875), (3, 192.0, 0.875)} - (
+        {(3, 192.0, 0.875)} - seen
+    )
+    assert node.status()["round"] == 3
+
+
+async def test_evaluation_can_be_rarer_or_off():
+    village = Village()
+    rare, never = village.villager(0, evaluate_every=2, rounds=4), village.villager(1, evaluate_every=0)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(village.network.run)
+        await nursery.start(rare.node.run)
+        await nursery.start(never.node.run)
+        await until_done(rare, never)
+        nursery.cancel_scope.cancel()
+    assert [event.round for event in rare.events(Evaluated)] == [2, 4, 4]
+    assert never.events(Evaluated) == []
+    assert never.status()["round"] == 3
+
+
+async def test_exchange_never_runs_twice_at_once_with_one_peer():
+    village = Village(latency=3.0)  # an exchange lasts six rounds
+    nodes = [village.villager(i, (1 - i,), rounds=30, settle=0) for i in range(2)]
+    async with trio.open_nursery() as nursery:
+        await nursery.start(village.network.run)
+        for villager in nodes:
+            await nursery.start(villager.node.run)
+        await until_done(*nodes)
+        nursery.cancel_scope.cancel()
+    ends = [t for t, e in nodes[0].seen if isinstance(e, Exchanged) and e.mode != "hello"]
+    assert len(ends) >= 3
+    assert np.diff(ends).min() >= 6.0 - 1e-9
+
+
+async def test_the_fifth_of_a_network_knows_everybody_in_the_end():
+    village = Village()
+    nodes = [village.villager(i, (0,) if i else (), rounds=15, fanout=2) for i in range(6)]
+    async with trio.open_nursery() as nursery:
+        await nursery.start(village.network.run)
+        for villager in nodes:
+            await nursery.start(villager.node.run)
+        await until_done(*nodes)
+        nursery.cancel_scope.cancel()
+    for index, villager in enumerate(nodes):
+        assert list(live_ids(villager)) == [f"id{i}" for i in range(6) if i != index]

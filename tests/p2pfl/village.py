@@ -1,0 +1,123 @@
+"""A few real Nodes on the simulated network in virtual time, with a learner that only counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+import numpy as np
+import trio
+
+from netsim.network import SimulatedNetwork, UniformLinks
+from p2pfl.clock import Clock
+from p2pfl.config import NodeConfig, build
+from p2pfl.events import Event
+from p2pfl.gossip.messages import Layout, Task, TensorSpec, Vector
+from p2pfl.learning.learner import Evaluation, FitPlan, FitResult
+from p2pfl.learning.partition import Shard
+from p2pfl.node import Node
+from p2pfl.storage.checkpoint import Checkpoint
+
+TASK = Task("counting", ("a", "b"), (1, 1, 2), (0.5,), (0.5,))
+LAYOUT = Layout("counter", (TensorSpec("w", (4,)),))
+LATENCY = 0.02
+SAMPLES = 64
+
+E = TypeVar("E", bound=Event)
+
+
+@dataclass
+class CountingCompute:
+    """A fit takes `seconds` and adds 1 to every weight; `result` may replace what it gives."""
+
+    clock: Clock
+    seconds: float = 1.0
+    result: Callable[[FitResult], FitResult] = lambda result: result
+    plans: list[FitPlan] = field(default_factory=list)
+
+    async def fit(self, weights: Vector, optimiser: Vector, plan: FitPlan) -> FitResult:
+        self.plans.append(plan)
+        await self.clock.sleep(self.seconds)
+        return self.result(
+            FitResult(weights + np.float32(1), np.empty(0, np.float32), plan.steps, plan.samples, 0.5)
+        )
+
+    async def evaluate(self, weights: Vector, limit: int) -> Evaluation:
+        return Evaluation(1.0 / (1.0 + float(weights[0])), np.array([[3, 1], [0, 4]]))
+
+
+@dataclass
+class Villager:
+    """A node, what it saw (time, event), and what it runs on."""
+
+    node: Node
+    compute: CountingCompute
+    saved: list[Checkpoint]
+    seen: list[tuple[float, Event]]
+
+    def events(self, kind: type[E]) -> list[E]:
+        return [event for _, event in self.seen if isinstance(event, kind)]
+
+    def times(self, kind: type[Event]) -> list[float]:
+        return [time for time, event in self.seen if isinstance(event, kind)]
+
+    def status(self) -> dict[str, object]:
+        return self.node.service.status()
+
+
+class Village:
+    """Use inside `async with village.open() as nursery`."""
+
+    def __init__(self, latency: float = LATENCY) -> None:
+        self.network = SimulatedNetwork(UniformLinks(latency))
+
+    def url(self, index: int) -> str:
+        return self.network.host(index).url
+
+    def villager(
+        self,
+        index: int,
+        peers: tuple[int, ...] = (),
+        *,
+        seconds: float = 1.0,
+        task: Task = TASK,
+        layout: Layout = LAYOUT,
+        resume: Checkpoint | None = None,
+        **config: object,
+    ) -> Villager:
+        """Node `index`; knows `peers` by their index. config: flat keys; 3 rounds, no interval by default."""
+        clock = Clock()
+        compute = CountingCompute(clock, seconds)
+        seen: list[tuple[float, Event]] = []
+        saved: list[Checkpoint] = []
+
+        async def save(checkpoint: Checkpoint) -> None:
+            saved.append(checkpoint)
+
+        flat = {"rounds": 3, "interval": 0.0, "settle": 2, "name": f"n{index}"} | config
+        node = Node(
+            replace(build(NodeConfig, flat), peers=tuple(self.url(peer) for peer in peers)),
+            id=f"id{index}",
+            task=task,
+            layout=layout,
+            initial=np.zeros(layout.size, np.float32),
+            shard=Shard(SAMPLES, (SAMPLES // 2, SAMPLES // 2), f"{index:032x}", np.arange(SAMPLES)),
+            compute=compute,
+            network=self.network.host(index),
+            clock=clock,
+            rng=np.random.default_rng(index),
+            observe=lambda event: seen.append((trio.current_time(), event)),
+            save=save,
+            resume=resume,
+        )
+        return Villager(node, compute, saved, seen)
+
+
+async def until_done(*villagers: Villager) -> None:
+    for villager in villagers:
+        await villager.node.done.wait()
+
+
+def live_ids(villager: Villager) -> Iterator[str]:
+    return iter(sorted(contact.id for contact in villager.node.gossip.view.live()))
