@@ -1,4 +1,4 @@
-"""What to simulate: how many nodes, over which network, and the same node configuration that real nodes take."""
+"""What to simulate: how many nodes, over which network, and the configuration that real nodes take too."""
 
 from __future__ import annotations
 

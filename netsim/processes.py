@@ -25,7 +25,7 @@ from netsim.children import Child, Children, free_addresses
 from netsim.collect import Observation, Tail
 from netsim.config import SimConfig
 from netsim.journal import SIMULATOR, Journal, RunEnded
-from netsim.virtual import NODE_STREAM, Outcome, bootstrap, evaluated_nodes, node_config, stream
+from netsim.population import NODE_STREAM, Outcome, bootstrap, evaluated_nodes, node_config, stream
 from p2pfl.config import NodeConfig, flatten, keys
 from p2pfl.errors import FrameError, SimulationError, plain
 from p2pfl.events import Event, Published, StateChanged

@@ -14,9 +14,11 @@ from netsim import report, summary
 from netsim.config import SimConfig
 from netsim.evaluation import consensus_distance, evaluated, mean_model
 from netsim.journal import HOST_KEYS, SIMULATOR, ConsensusMeasured, Journal, RunStarted
-from netsim.memory import PeakMemory
+from netsim.memory import PeakMemory, keep_freed_memory
+from netsim.population import Device, Outcome, evaluated_nodes
+from netsim.processes import ProcessEngine
 from netsim.progress import Progress
-from netsim.virtual import Device, Outcome, VirtualEngine, evaluated_nodes
+from netsim.virtual import VirtualEngine
 from netsim.workers import WorkerPool
 from p2pfl.config import flatten
 from p2pfl.errors import StorageError
@@ -39,20 +41,23 @@ def run(config: SimConfig, devices: Sequence[Device] | None = None) -> dict[str,
     parts = shards(dataset, config.data, config.nodes)
     learner = TorchLearner(dataset, config.training.model)
     path = out / "journal.jsonl"
-    with WorkerPool(learner, config.workers or os.cpu_count() or 1) as pool, PeakMemory() as memory:
-        with Journal(path) as journal, Progress(config.nodes, config.training.rounds) as progress:
-            journal.write(0.0, SIMULATOR, RunStarted(_recorded(config), dataset.task.classes))
-            if config.engine == "virtual":
-                outcome = VirtualEngine(
-                    config, learner, parts, pool, journal, progress.watch, devices
-                ).run()
-            else:
-                from netsim.processes import ProcessEngine
-
-                outcome = ProcessEngine(config, journal, progress.watch, out).run()
-            evaluation_began = time.perf_counter()
-            _evaluate(config, outcome, pool, journal)
-            evaluation_ended = time.perf_counter()
+    keep_freed_memory()
+    with (
+        WorkerPool(learner, config.workers or os.cpu_count() or 1) as pool,
+        PeakMemory() as memory,
+        Journal(path) as journal,
+    ):
+        journal.write(0.0, SIMULATOR, RunStarted(_recorded(config), dataset.task.classes))
+        with Progress(config.nodes, config.training.rounds) as progress:
+            engine = (
+                VirtualEngine(config, learner, parts, pool, journal, progress.watch, devices)
+                if config.engine == "virtual"
+                else ProcessEngine(config, journal, progress.watch, out)
+            )
+            outcome = engine.run()
+        evaluation_began = time.perf_counter()
+        _evaluate(config, outcome, pool, journal)
+        evaluation_ended = time.perf_counter()
     figures = summary.summarise(path)
     train = outcome.last_merge - outcome.first_job
     report.draw(path, out)
@@ -77,7 +82,7 @@ def _evaluate(config: SimConfig, outcome: Outcome, pool: WorkerPool, journal: Jo
         chosen = []
     mean = mean_model(outcome.weights)
     rounds = float(config.training.rounds)
-    end = outcome.virtual_seconds or 0.0
+    end = outcome.virtual_seconds
     jobs = [(index, pool.submit_evaluate(outcome.weights[index], limit)) for index in chosen]
     mean_job = pool.submit_evaluate(mean, limit)
     for index, job in jobs:
@@ -98,7 +103,9 @@ def _make_folder(out: str | None) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StorageError(f"cannot make the folder {folder}: {error.strerror}; choose another --out") from error
+        raise StorageError(
+            f"cannot make the folder {folder}: {error.strerror}; choose another --out"
+        ) from error
     return folder
 
 

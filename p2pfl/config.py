@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import re
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -25,6 +26,9 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 
 T = TypeVar("T")
 
+# A name or an IPv4 address, or an IPv6 address in brackets; no user:password@ in front.
+_HOST = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?|\[[0-9A-Fa-f:.]+\]")
+
 
 def option(default: Any = MISSING, help: str = "", *, env: str | None = None) -> Any:
     """A dataclass field with the help text that the command line shows. env: environment variable."""
@@ -33,7 +37,7 @@ def option(default: Any = MISSING, help: str = "", *, env: str | None = None) ->
 
 def group(kind: type[T]) -> T:
     """A field that holds another configuration class, with its defaults."""
-    return typing.cast(T, dataclasses.field(default_factory=kind, metadata={"group": True}))
+    return dataclasses.field(default_factory=kind, metadata={"group": True})
 
 
 def check(ok: bool, message: str) -> None:
@@ -47,7 +51,8 @@ class DataConfig:
 
     dataset: str = option(
         "digits",
-        "digits, mnist, fashion-mnist, cifar10, a .npz file (MedMNIST array names), or a folder of class folders.",
+        "digits, mnist, fashion-mnist, cifar10, a .npz file (MedMNIST array names), "
+        "or a folder of class folders.",
     )
     data_dir: str | None = option(
         None, "Where data sets lie or are downloaded to. [default: the user's data folder]", env="P2PFL_DATA"
@@ -55,7 +60,9 @@ class DataConfig:
     classes: tuple[str, ...] = option(
         (), "Class names in label order, for a data set that does not name them all."
     )
-    task: str | None = option(None, "Name of the task; peers of another task are refused. [default: the data set's]")
+    task: str | None = option(
+        None, "Name of the task; peers of another task are refused. [default: the data set's]"
+    )
     keep_classes: tuple[str, ...] = option((), "Keep only these classes, e.g. 3,7.")
     keep_per_class: tuple[str, ...] = option(
         (), "Share of each class's training samples to keep, e.g. 0=1.0,rest=0.075."
@@ -137,7 +144,9 @@ class GossipConfig:
         "mean", "mean (all equal), age (by samples seen) or samples (by training samples held)."
     )
     settle: int = option(4, "Push-pull exchanges with merging and no training after the last round.")
-    interval: float = option(1.0, "Least time between a node's exchanges, in seconds; 0: as fast as it trains.")
+    interval: float = option(
+        1.0, "Least time between a node's exchanges, in seconds; 0: as fast as it trains."
+    )
     codec: str = option("f32", "How weights travel: f32, f16 (half the bytes), or either with +deflate.")
     view_size: int = option(64, "Most peers that a node remembers.")
 
@@ -204,7 +213,7 @@ class NodeConfig:
 
 
 def parse_listen(listen: str) -> tuple[str, int]:
-    """"HOST:PORT" -> (host, port); IPv6 hosts stand in brackets. ConfigError if it is neither."""
+    """ "HOST:PORT" -> (host, port); IPv6 hosts stand in brackets. ConfigError if it is neither."""
     host, colon, port = listen.rpartition(":")
     if not colon or not host or not port.isdecimal() or int(port) > 65535:
         raise ConfigError(f"listen {listen!r} is not HOST:PORT; for example 127.0.0.1:8470 or [::1]:8470")
@@ -212,7 +221,7 @@ def parse_listen(listen: str) -> tuple[str, int]:
 
 
 def parse_shard(shard: str) -> tuple[int, int]:
-    """"I/N" -> (index, parts). ConfigError unless 0 <= I < N."""
+    """ "I/N" -> (index, parts). ConfigError unless 0 <= I < N."""
     index, slash, parts = shard.partition("/")
     if not slash or not index.isdecimal() or not parts.isdecimal() or not int(index) < int(parts):
         raise ConfigError(f"shard {shard!r} is not I/N with 0 <= I < N; for example 0/4, 1/4, 2/4, 3/4")
@@ -225,10 +234,9 @@ def check_url(key: str, url: str) -> None:
         parts = urlsplit(url)
         good = (
             parts.scheme in ("http", "https")
-            and bool(parts.hostname)
             and parts.port is not None
-            and parts.path in ("", "/")
-            and not (parts.query or parts.fragment or parts.username or parts.password)
+            and _HOST.fullmatch(parts.netloc.rpartition(":")[0]) is not None
+            and url.rstrip("/") == f"{parts.scheme}://{parts.netloc}"
         )
     except ValueError:
         good = False
@@ -254,7 +262,12 @@ def keys(kind: type[Any]) -> Iterator[Key]:
     for field in fields:
         if not field.metadata.get("group"):
             yield Key(
-                field.name, "", hints[field.name], field.default, field.metadata["help"], field.metadata["env"]
+                field.name,
+                "",
+                hints[field.name],
+                field.default,
+                field.metadata["help"],
+                field.metadata["env"],
             )
     for field in fields:
         if field.metadata.get("group"):
@@ -304,10 +317,10 @@ def _convert(name: str, kind: Any, value: object) -> object:
         check(value in choices, f"{shown} must be one of {', '.join(map(str, choices))}, not {value!r}")
         return value
     if get_origin(kind) is tuple:
-        items = [value] if isinstance(value, str) else value
+        items = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
         if not isinstance(items, list | tuple) or not all(isinstance(item, str) for item in items):
             raise ConfigError(f"{shown} must be a list of strings, not {value!r}")
-        return tuple(part.strip() for item in items for part in item.split(",") if part.strip())
+        return tuple(item for item in items if item)
     if kind is float and type(value) is int:
         return float(value)
     if type(value) is not kind:

@@ -1,7 +1,7 @@
 """A node's own requests: hellos, exchanges and pulls, each with its deadline, each accounted for.
 
-An address that has not answered yet gets a hello first: a small message that shows whether it is a node, which
-one, and of the same task, before any weights are sent to it.
+An address that has not answered yet gets a hello first: a small message that shows whether it is a node,
+which one, and of the same task, before any weights are sent to it.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Courier:
         self._round_trip = deadlines.RoundTrip()
         self._owed: list[Contact] = []
         self._under_way = 0
-        self._idle = trio.Event()
+        self._ended = trio.Event()
 
     def patience(self) -> float:
         """Seconds after which an exchange of one model is given up in any case."""
@@ -76,10 +76,24 @@ class Courier:
             self._nursery.start_soon(self._tracked, contact, mode)
 
     async def settle(self) -> None:
-        """One push-pull with one random contact; waits for the reply, at most four usual times."""
-        size = 4 * self._gossip.layout.size
-        for contact in self._gossip.view.pick(1, self._clock.now()):
-            await self.exchange(contact, "push-pull", self._round_trip.deadline(size))
+        """One push-pull with one random contact; waits for the reply, at most four usual times.
+
+        If exchanges with all contacts are still under way it waits for one of them to end first.
+        """
+        patience = self._round_trip.deadline(4 * self._gossip.layout.size)
+        with self._clock.deadline(patience):
+            while not (chosen := self._gossip.view.pick(1, self._clock.now())) and self._under_way:
+                await self._next_end()
+        for contact in chosen:
+            await self.exchange(contact, "push-pull", patience)
+
+    async def ask_around(self) -> None:
+        """Ask a random live contact whom it knows by now."""
+        live = [
+            contact for contact in self._gossip.view.pick(1, self._clock.now()) if contact.state == "live"
+        ]
+        for contact in live:
+            await self.hello(contact)
 
     def announce_done(self, *, to_all: bool) -> None:
         """Tell those who wait for us (to_all: everybody) that this node is done; returns at once."""
@@ -96,8 +110,12 @@ class Courier:
         """Wait for the requests under way, at most LAST_CALLS seconds."""
         with self._clock.deadline(LAST_CALLS):
             while self._under_way:
-                self._idle = trio.Event()
-                await self._idle.wait()
+                await self._next_end()
+
+    async def _next_end(self) -> None:
+        """Wait until one of the requests started by tell() or announce_done() ends."""
+        self._ended = trio.Event()
+        await self._ended.wait()
 
     async def fetch(self, contact: Contact, models: list[Model]) -> None:
         """Pull a contact's model, whatever it is, and append it to `models`."""
@@ -129,8 +147,7 @@ class Courier:
         finally:
             contact.busy = False
             self._under_way -= 1
-            if not self._under_way:
-                self._idle.set()
+            self._ended.set()
 
     async def _request(
         self, contact: Contact, mode: Mode, seconds: float, models: list[Model] | None

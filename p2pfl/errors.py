@@ -211,17 +211,17 @@ class BadAnswer(PeerError):
 
 @contextmanager
 def plain() -> Iterator[None]:
-    """Turn an exception group that holds nothing but our own errors into the first of them.
+    """Turn an exception group that holds only our own errors, or Ctrl-C, into the first of them.
 
     Nurseries wrap what leaves them in groups; callers want the error that the user can do something about.
     """
     try:
         yield
     except BaseExceptionGroup as group:
-        ours, others = group.split(P2pflError)
-        if ours is None or others is not None:
+        expected, bugs = group.split((P2pflError, KeyboardInterrupt))
+        if expected is None or bugs is not None:
             raise
-        first: BaseException = ours
+        first: BaseException = expected
         while isinstance(first, BaseExceptionGroup):
             first = first.exceptions[0]
         raise first from None

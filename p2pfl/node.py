@@ -52,6 +52,8 @@ log = logging.getLogger(__name__)
 JOIN_PEERS = 5
 # Longest time for that, in seconds: a peer that does not answer does not keep the node from training.
 JOIN_DEADLINE = 5.0
+# While a node waits for company it asks one of its peers for news this often, in seconds.
+REACQUAINT = 1.0
 # Longest time to close connections when the node stops, in seconds.
 CLOSING = 0.5
 WILDCARDS = ("0.0.0.0", "::")
@@ -143,12 +145,14 @@ class Node:
             data_fingerprint=shard.fingerprint,
             observe=observe,
             on_news=self._announce_news,
-            now=clock.now,
         )
         self.service.score = Score(self.gossip.round, self.gossip.age)
 
     async def run(self, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED) -> None:
-        """Until cancelled, or with exit_when_done until everybody is done. Raises SetupErrors, never PeerErrors."""
+        """Until cancelled, or with exit_when_done until everybody is done.
+
+        Raises SetupErrors, never PeerErrors.
+        """
         app = make_app(self.service, self._clock)
         try:
             async with trio.open_nursery() as nursery:
@@ -156,9 +160,7 @@ class Node:
                 self.gossip.url = self.config.advertise or announced(url)
                 self.gossip.view.listens_at(url)
                 client = PeerClient(self._network.transport(), self.gossip.task, self.gossip.layout)
-                courier = Courier(
-                    self.gossip, self.service, client, self._clock, self._observe, nursery
-                )
+                courier = Courier(self.gossip, self.service, client, self._clock, self._observe, nursery)
                 try:
                     self._started()
                     task_status.started(url)
@@ -201,9 +203,14 @@ class Node:
                 await courier.greet(None, self._rng)
                 if len(self.gossip.view.live()) >= wanted:
                     break
-                await self._until(news, self.gossip.view.next_retry())
+                again = self._clock.now() + REACQUAINT
+                await self._until(news, min(again, self.gossip.view.next_retry() or again))
+                if not news.is_set():
+                    await courier.ask_around()
         if len(self.gossip.view.live()) < wanted:
-            log.warning("peers=%d wanted=%d training without the others", len(self.gossip.view.live()), wanted)
+            log.warning(
+                "peers=%d wanted=%d training without the others", len(self.gossip.view.live()), wanted
+            )
 
     async def _join(self, courier: Courier) -> None:
         """If peers have trained already, start from the median of some of them."""
@@ -374,7 +381,7 @@ class Node:
             self._news = trio.Event()
         return self._news
 
-    async def _until(self, news: trio.Event, at: float | None) -> None:
+    async def _until(self, news: trio.Event, at: float) -> None:
         """Wait for `news`, at most until `at` by the node's clock."""
-        with self._clock.deadline(np.inf if at is None else max(0.0, at - self._clock.now())):
+        with self._clock.deadline(max(0.0, at - self._clock.now())):
             await news.wait()

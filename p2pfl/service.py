@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from p2pfl.errors import PeerError
 from p2pfl.events import Observe, Rejected, Served
-from p2pfl.gossip.addresses import complete
 from p2pfl.gossip.messages import Hello, Layout, Model, Sender, Task
 from p2pfl.gossip.protocol import Gossip
 
@@ -40,14 +39,12 @@ class NodeService:
         data_fingerprint: str,
         observe: Observe,
         on_news: Callable[[], None],
-        now: Callable[[], float],
     ) -> None:
         self.score = Score()
         self._gossip = gossip
         self._data_fingerprint = data_fingerprint
         self._observe = observe
         self._on_news = on_news
-        self._now = now
         self._rejected: Counter[str] = Counter()
         self._refusals: deque[dict[str, str]] = deque(maxlen=SHOWN_REFUSALS)
 
@@ -64,7 +61,9 @@ class NodeService:
         reply = self._gossip.frame() if model.head.wants_reply else None
         sent = sum(len(chunk) for chunk in reply) if reply else 0
         if not self._gossip.receive(model, source):
-            self._count("inbox-full", source, model.head.sender.id, "the inbox is full of better known senders")
+            self._count(
+                "inbox-full", source, model.head.sender.id, "the inbox is full of better known senders"
+            )
         self._served("push-pull" if reply else "push", model.head.sender, source, size, sent)
         return reply
 
@@ -121,19 +120,12 @@ class NodeService:
             contact.bytes_in += received
             contact.bytes_out += sent
             contact.exchanges_in += mode != "hello"
-            self._returned(contact.url, sender, source)
         self._observe(Served(mode, sender.id, received, sent))  # type: ignore[arg-type]
         self.heard_news()
 
     def heard_news(self) -> None:
         """A peer said something, in a request or in an answer."""
         self._on_news()
-
-    def _returned(self, url: str, sender: Sender, source: str) -> None:
-        """A contact that we could not reach speaks to us from its own address: try it again at once."""
-        contact = self._gossip.view.known(sender.id)
-        if contact is not None and contact.state == "unreachable" and complete(sender.url, source) == url:
-            contact.retry_at = self._now()
 
     def _count(self, reason: str, source: str, peer: str, detail: str) -> None:
         self._rejected[reason] += 1

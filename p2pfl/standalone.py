@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import trio
@@ -28,6 +29,8 @@ from p2pfl.storage.journal import JournalFile
 
 log = logging.getLogger(__name__)
 
+R = TypeVar("R")
+
 # Events that a person who watches a node wants to see; the others are logged at level debug.
 NOTABLE = ("started", "state-changed", "joined", "peer-added", "peer-dropped", "rejected", "evaluated")
 
@@ -44,24 +47,36 @@ class ThreadCompute:
 
     async def fit(self, weights: Vector, optimiser: Vector, plan: FitPlan) -> FitResult:
         stop = threading.Event()
-        return await _in_thread(stop, partial(self._learner.fit, weights, optimiser, plan, stop.is_set))
+
+        async def tell_when_cancelled() -> None:
+            try:
+                await trio.sleep_forever()
+            finally:
+                stop.set()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(tell_when_cancelled)
+            result = await _in_thread(partial(self._learner.fit, weights, optimiser, plan, stop.is_set))
+            nursery.cancel_scope.cancel()
+        return result
 
     async def evaluate(self, weights: Vector, limit: int) -> Evaluation:
-        return await trio.to_thread.run_sync(self._learner.evaluate, weights, limit)
+        return await _in_thread(partial(self._learner.evaluate, weights, limit))
 
 
-async def _in_thread(stop: threading.Event, work: Callable[[], FitResult]) -> FitResult:
-    async def tell_when_cancelled() -> None:
-        try:
-            await trio.sleep_forever()
-        finally:
-            stop.set()
+async def _in_thread(work: Callable[[], R]) -> R:
+    """Run `work` in a worker thread. Its result never belongs to that thread alone.
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(tell_when_cancelled)
-        result = await trio.to_thread.run_sync(work)
-        nursery.cancel_scope.cancel()
-    return result
+    Trio's idle threads keep what they returned last; if arrays that rest on torch's memory died with such a
+    thread while the interpreter shuts down, torch would end the process.
+    """
+    results: list[R] = []
+
+    def put() -> None:
+        results.append(work())
+
+    await trio.to_thread.run_sync(put)
+    return results[0]
 
 
 def start(config: NodeConfig, learner: Learner | None = None) -> int:
@@ -89,7 +104,7 @@ async def _main(config: NodeConfig, learner: Learner, own: Shard) -> int:
     clock = Clock()
     node = Node(
         config,
-        id=resume.id if resume else rng_id(config.seed),
+        id=resume.id if resume else node_id(config.seed),
         task=learner.task,
         layout=learner.layout,
         initial=learner.initial_weights(config.training.init_seed),
@@ -123,7 +138,7 @@ async def _stop_on_signal(scope: trio.CancelScope) -> None:
             scope.cancel()
 
 
-def rng_id(seed: int | None) -> str:
+def node_id(seed: int | None) -> str:
     """A node id of 32 hex digits: random, or a function of the seed."""
     words = np.random.SeedSequence(seed, spawn_key=(1,)).generate_state(4)
     return "".join(f"{word:08x}" for word in words)

@@ -71,6 +71,11 @@ def encode_model(head: ModelHead, payload: Payload) -> tuple[bytes, memoryview]:
     return _fitting(seal(entries, weights=len(payload.data))), payload.data
 
 
+def largest_model(layout: Layout) -> int:
+    """Bytes of the longest model frame that this layout can have, whatever the codec."""
+    return MAX_HEAD + compress.most_bytes(layout.size)
+
+
 def encode_hello(hello: Hello) -> bytes:
     """Raises DataError if the task's description does not fit."""
     entries: dict[str, object] = {"v": PROTOCOL_VERSION, "kind": "hello"}
@@ -224,4 +229,5 @@ __all__ = [
     "encode_hello",
     "encode_model",
     "encode_weights",
+    "largest_model",
 ]

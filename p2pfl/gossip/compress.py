@@ -196,9 +196,10 @@ class _InflateSink:
             self._left -= len(raw)
             if raw:
                 self._inner.write(memoryview(raw))
-            data = self._stream.unconsumed_tail
+            # At the stream's end zlib may call bytes behind it unconsumed, for ever: the end is what counts.
             # A full answer may leave output inside zlib even when all input is consumed.
-            if not data and len(raw) < most:
+            data = self._stream.unconsumed_tail
+            if self._stream.eof or (not data and len(raw) < most):
                 break
         if self._stream.unused_data:
             raise Malformed("there are bytes after the deflate stream")

@@ -36,10 +36,7 @@ def shares(rule: MergeRule, ages: Sequence[float], samples: Sequence[float]) -> 
     age: by samples seen by the lineage (after Ormandi et al. 2013, gossip learning, MergeMU's ages).
     ages, samples: (k,) claims, own first; clipped here. If all are 0 every model counts the same.
     """
-    if rule == "mean":
-        weights = np.ones(len(ages))
-    else:
-        weights = clip_claims(ages if rule == "age" else samples)
+    weights = np.ones(len(ages)) if rule == "mean" else clip_claims(ages if rule == "age" else samples)
     total = weights.sum()
     if not total > 0:
         weights, total = np.ones(len(ages)), float(len(ages))

@@ -180,12 +180,17 @@ class Gossip:
         return self._inbox.put(model, source, known=known)
 
     def heard(self, sender: Sender, view: tuple[ViewEntry, ...], source: str, round: int) -> Contact | None:
-        """Somebody at `source` spoke: note its state, remember whom it names. Returns its contact, if known."""
+        """Somebody at `source` spoke: note its state, remember whom it names.
+
+        Returns its contact, if it is known.
+        """
         contact = self.view.known(sender.id)
+        url = complete(sender.url, source)
         if contact is not None:
             contact.name, contact.node_state, contact.round = sender.name, sender.state, round
         else:
-            self.view.announced(ViewEntry(sender.id, complete(sender.url, source)), source)
+            self.view.announced(ViewEntry(sender.id, url), source)
+        self.view.spoke(url)
         for entry in view:
             self.view.announced(replace(entry, url=complete(entry.url, source)), source)
         return contact

@@ -125,19 +125,29 @@ class View:
             return False
         if not callable_url(entry.url, source):
             return False
-        waiting = [c.url for c in self._contacts.values() if c.state == "new" and not (c.configured or c.busy)]
+        waiting = [
+            c.url for c in self._contacts.values() if c.state == "new" and not (c.configured or c.busy)
+        ]
         if len(waiting) >= self._size:  # whoever floods us displaces a random one, not the oldest
             del self._contacts[waiting[self._rng.integers(len(waiting))]]
         self._contacts[entry.url] = Contact(entry.url, id=entry.id)
         return True
 
+    def spoke(self, url: str) -> None:
+        """A node spoke to us and says that it listens at `url`: if that is a contact, do not back off."""
+        contact = self._contacts.get(url)
+        if contact is not None and contact.state != "refused":
+            contact.retry_at = 0.0
+
     def pick(self, count: int, now: float) -> list[Contact]:
         """Up to `count` random contacts to exchange with: not busy, not backing off."""
-        due = [c for c in self._contacts.values() if not c.busy and c.retry_at <= now and c.state != "refused"]
+        due = [
+            c for c in self._contacts.values() if not c.busy and c.retry_at <= now and c.state != "refused"
+        ]
         tried = [c for c in due if c.state == "live"]
         fresh = [c for c in due if c.state != "live"]
-        self._rng.shuffle(tried)  # type: ignore[arg-type]
-        self._rng.shuffle(fresh)  # type: ignore[arg-type]
+        self._rng.shuffle(tried)
+        self._rng.shuffle(fresh)
         chosen: list[Contact] = []
         while len(chosen) < count and (tried or fresh):
             explore = not tried or (fresh and self._rng.random() < EXPLORE)
@@ -146,9 +156,7 @@ class View:
 
     def strangers(self, now: float) -> list[Contact]:
         """Contacts that have not answered (any more) and may be called now."""
-        return [
-            c for c in self._contacts.values() if c.state != "live" and not c.busy and c.retry_at <= now
-        ]
+        return [c for c in self._contacts.values() if c.state != "live" and not c.busy and c.retry_at <= now]
 
     def next_retry(self) -> float | None:
         """When the next contact that is not live may be called; None if there is none."""
@@ -195,7 +203,9 @@ class View:
 
     def _make_room(self, newcomer: Contact) -> None:
         """Forget one that answered before, so that at most `size` do: an unreachable one if there is one."""
-        held = [c for c in self._contacts.values() if c.state in ("live", "unreachable") and c is not newcomer]
+        held = [
+            c for c in self._contacts.values() if c.state in ("live", "unreachable") and c is not newcomer
+        ]
         if len(held) < self._size:
             return
         removable = [c for c in held if not (c.configured or c.busy)] or [c for c in held if not c.busy]

@@ -16,7 +16,7 @@ from p2pfl.learning.learner import Evaluation, FitPlan, FitResult
 from p2pfl.learning.models import build
 from p2pfl.learning.weights import FlatModule
 
-GATHERED = 512  # samples made float at once: a few batches share the cost, and 28x28 ones fit a core's cache
+GATHERED = 256  # samples made float at once: a few batches share the cost, and 28x28 ones fit a core's cache
 EVALUATED = (
     256  # samples in one forward pass; ResNet-18's activations of 32x32 pictures are 64 MiB a layer then
 )

@@ -101,7 +101,10 @@ async def test_an_unreachable_peer_delays_nothing_and_is_retried_with_backoff():
     attempts = [t for t, e in node.seen if isinstance(e, Exchanged)]
     assert {e.outcome for e in node.events(Exchanged)} == {"unreachable"}
     assert 3 <= len(attempts) <= 7
-    assert (node.status()["peers"][0]["state"], node.status()["peers"][0]["failures"]) == ("new", len(attempts))
+    assert (node.status()["peers"][0]["state"], node.status()["peers"][0]["failures"]) == (
+        "new",
+        len(attempts),
+    )
 
 
 async def test_a_peer_that_hangs_delays_training_by_no_more_than_the_join_deadline():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from p2pfl.errors import FrameError, UnknownCodec, WrongLength
+from p2pfl.errors import FrameError, Malformed, UnknownCodec, WrongLength
 from p2pfl.gossip import compress
 from p2pfl.gossip.messages import Vector
 
@@ -108,6 +108,16 @@ def test_bomb_inflates_no_further_than_the_vector() -> None:
     sink = compress.sink(compress.parse("f32+deflate"), vector)
     with pytest.raises(WrongLength):
         sink.write(memoryview(bomb))
+
+
+@pytest.mark.parametrize("count", [10, 32_767, 32_768, 32_769, 50_000])
+def test_bytes_behind_the_stream_end_it(count: int) -> None:
+    """Once an endless loop: after more than one block of output, zlib goes on offering the bytes behind."""
+    packed = zlib.compress(bytes(4 * count))
+    for behind in (b"\0", packed):
+        sink = compress.sink(compress.parse("f32+deflate"), np.empty(count, dtype=np.float32))
+        with pytest.raises(Malformed, match="after the deflate stream"):
+            sink.write(memoryview(packed + behind))
 
 
 def test_all_finite_finds_one_bad_element_anywhere() -> None:

@@ -36,6 +36,17 @@ def test_model_is_refused_for_its_reason(step: int | None) -> None:
     assert not wrong
 
 
+def test_weights_of_more_than_one_block_are_refused_for_the_same_reasons() -> None:
+    large = Layout("large", (TensorSpec("weight", (40_000,)),))
+    wrong = []
+    for frame in hostile_frames.model_frames(TASK, large):
+        with pytest.raises(FrameError) as caught:
+            decode(frame.body, layout=large)
+        if type(caught.value) is not frame.error:
+            wrong.append((frame.name, caught.value))
+    assert not wrong
+
+
 @pytest.mark.parametrize("frame", HELLOS, ids=lambda frame: frame.name)
 def test_hello_is_refused_for_its_reason(frame: Hostile) -> None:
     with pytest.raises(FrameError) as caught:

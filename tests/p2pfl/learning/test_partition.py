@@ -56,7 +56,7 @@ def requests(draw: st.DrawFn) -> tuple[str, Ints, int, int]:
     return spec, labels, n, draw(st.integers(0, 2**40))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(requests())
 def test_every_sample_is_at_exactly_one_node_and_again_the_same_one(
     request_: tuple[str, Ints, int, int],

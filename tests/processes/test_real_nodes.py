@@ -1,0 +1,162 @@
+"""What a user of three terminals relies on, with real processes on loopback."""
+
+import json
+import os
+import signal
+import socket
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from tests.foreign import client as foreign
+from tests.processes.real import nodes, run
+
+DATA = os.environ.get("P2PFL_DATA")
+QUICK = ("--rounds", "3", "--interval", "0", "--settle", "1")
+
+# A node that waits for company that never comes: it serves, and its model is the initial one.
+WAITING = ("--min-peers", "9", "--wait", "100000")
+# A node in the middle of an epoch that does not end.
+ENDLESS = ("--local-epochs", "100000000")
+
+
+def snapshot(url: str) -> bytes:
+    answer = httpx.get(f"{url}/v1/model", trust_env=False)
+    assert answer.status_code == 200
+    return foreign.read_frame(answer.content)["w"]
+
+
+def test_two_nodes_without_seeds_start_equal_on_disjoint_shards_and_first_line_means_ready(tmp_path):
+    with nodes(tmp_path, ("--shard", "0/2", *WAITING), ("--shard", "1/2", *WAITING)) as (a, b):
+        a.wait_listening()
+        assert snapshot(a.url)
+        b.wait_listening()
+        assert snapshot(a.url) == snapshot(b.url)
+        first, second = a.status(), b.status()
+        assert first["data_fingerprint"] != second["data_fingerprint"]
+        assert first["samples"] + second["samples"] == 1438
+        assert first["id"] != second["id"]
+        assert (first["state"], first["round"], first["accuracy"]) == ("waiting", 0, None)
+        assert a.stop() == b.stop() == 0
+
+
+def test_three_nodes_find_each_other_learn_and_leave_when_all_are_done(tmp_path):
+    with nodes(tmp_path, ("--shard", "0/3", *QUICK, "--min-peers", "2", "--exit-when-done")) as (first,):
+        url = first.wait_listening()
+        company = ("--peers", url, *QUICK, "--min-peers", "2", "--exit-when-done")
+        rest = [("--shard", f"{i}/3", *company, "--journal", f"{i}.jsonl") for i in (1, 2)]
+        with nodes(tmp_path, *rest) as others:
+            for node in (first, *others):
+                _, log = node.process.communicate(timeout=120)
+                assert node.process.returncode == 0, log
+    for i in (1, 2):
+        lines = [json.loads(line) for line in Path(tmp_path, f"{i}.jsonl").read_text().splitlines()]
+        kinds = [line["event"] for line in lines]
+        assert kinds.count("peer-added") == 2
+        assert kinds.count("round-completed") == 3
+        assert "merged" in kinds
+        assert lines[-1]["event"] == "stopped"
+        assert lines[-1]["state"] == "done"
+        accuracy = [line["accuracy"] for line in lines if line["event"] == "evaluated"]
+        assert accuracy[-1] > 0.5
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_node_in_an_endless_epoch_with_a_slow_client_connected(tmp_path, number):
+    with nodes(tmp_path, ENDLESS) as (node,):
+        url = node.wait_listening()
+        host, port = url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as slow:
+            head = "POST /v1/exchange HTTP/1.1\r\nHost: x\r\nContent-Type: application/msgpack\r\n"
+            slow.sendall(f"{head}Content-Length: 1000\r\n\r\n".encode() + b"\x8f")
+            assert node.status()["state"] == "training"
+            assert node.stop(number) == 0
+        assert "Traceback" not in node.process.stderr.read()
+
+
+def test_a_killed_node_goes_on_from_its_state_directory_as_itself(tmp_path):
+    flags = ("--state-dir", "state", "--interval", "0", "--rounds", "2", "--settle", "0")
+    with nodes(tmp_path, flags) as (node,):
+        node.wait_listening()
+        while node.status()["round"] < 2:
+            pass  # each look is a request that the node answers; nothing sleeps
+        before = node.status()
+        assert node.stop(signal.SIGKILL) == -signal.SIGKILL
+    with nodes(tmp_path, (*flags, *WAITING)) as (again,):
+        again.wait_listening()
+        status = again.status()
+        assert status["round"] == 2
+        assert (status["id"], status["age"]) == (before["id"], before["age"])
+        assert again.stop() == 0
+
+
+def test_a_foreign_client_takes_part(tmp_path):
+    with nodes(tmp_path, (*WAITING, "--model", "softmax")) as (node,):
+        url = node.wait_listening()
+        theirs = foreign.read_frame(httpx.get(f"{url}/v1/model", trust_env=False).content)
+        layout = httpx.get(f"{url}/v1/layout", trust_env=False).json()
+        weights = np.ones(layout["size"], "<f4")
+        frame = foreign.build_frame(
+            layout["task"], layout["fingerprint"], weights, id="foreigner", reply=True
+        )
+        answer = httpx.post(
+            f"{url}/v1/exchange",
+            content=frame,
+            headers={"Content-Type": "application/msgpack"},
+            trust_env=False,
+        )
+        assert answer.status_code == 200
+        reply = foreign.read_frame(answer.content)
+        assert reply["w"] == theirs["w"]
+        assert reply["id"] == node.status()["id"]
+        assert node.status()["rejected"] == {}
+
+
+@pytest.mark.skipif(DATA is None, reason="set P2PFL_DATA to a folder with MNIST and Fashion-MNIST")
+def test_an_mnist_node_and_a_fashion_mnist_node_refuse_each_other(tmp_path):
+    few = ("--shard", "0/300", "--rounds", "50", "--interval", "0.2", "--evaluate-every", "0")
+    with nodes(tmp_path, ("--dataset", "mnist", *few)) as (mnist,):
+        url = mnist.wait_listening()
+        with nodes(tmp_path, ("--dataset", "fashion-mnist", "--peers", url, *few)) as (fashion,):
+            fashion.wait_listening()
+            for node, other in ((mnist, "fashion-mnist"), (fashion, "mnist")):
+                while not node.status()["rejected"].get("wrong-task"):
+                    assert node.process.poll() is None
+                (refusal, *_) = node.status()["refusals"]
+                assert other in refusal["detail"]
+                (peer,) = node.status()["peers"]
+                assert peer["state"] == "refused"
+            assert mnist.stop() == fashion.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "said"),
+    [
+        (("--fanout", "0"), 2, "fanout must be at least 1"),
+        (("--lr-schedule", "cosine", "--rounds", "0"), 2, "cosine needs a number of rounds"),
+        (("--shard", "4/4"), 2, "shard '4/4'"),
+        (("--shard", "0/5000"), 2, "5000"),
+        (("--dataset", "nowhere.npz"), 1, "nowhere.npz"),
+        (("--dataset", "mnist", "--data-dir", "empty"), 1, "digits"),
+        (("--model", "no.such:factory"), 1, "no.such"),
+        (("--state-dir", "/proc/nope"), 1, "state-dir"),
+        (("--journal", "/proc/nope/journal"), 1, "journal"),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_an_exit_code(tmp_path, flags, code, said):
+    ended = run(tmp_path, *flags)
+    assert ended.returncode == code
+    assert ended.stdout == ""
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("p2pfl: error: ")
+    assert said in line
+
+
+def test_a_port_in_use_is_one_line(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        ended = run(tmp_path, "--listen", f"127.0.0.1:{taken.getsockname()[1]}")
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert "in use" in line
