@@ -38,7 +38,7 @@ def takes(kind: type[C], *, file: bool = False) -> Callable[[Callable[..., None]
 
         def wrapper(*, context: typer.Context, **values: Any) -> None:
             path: Path | None = values.pop("config", None)
-            flags = {name: values.pop(name) for name in names if _given(context, name)}
+            flags = {name: _flat(values.pop(name)) for name in names if _given(context, name)}
             rest = {name: value for name, value in values.items() if name not in names}
             config = combine(kind, flags, read(path), str(path)) if path else build(kind, flags)
             command(config, **rest)
@@ -54,6 +54,13 @@ def takes(kind: type[C], *, file: bool = False) -> Callable[[Callable[..., None]
         return wrapper
 
     return decorate
+
+
+def _flat(value: object) -> object:
+    """A repeatable flag's values, each of which may be a comma list, as one list."""
+    if not isinstance(value, list):
+        return value
+    return [part.strip() for item in value for part in item.split(",")]
 
 
 def read(path: Path) -> dict[str, object]:
@@ -97,7 +104,7 @@ def _parameter(key: Key) -> inspect.Parameter:
     kind, default = key.type, key.default
     if get_origin(kind) in (types.UnionType, typing.Union):
         (kind,) = (member for member in get_args(kind) if member is not type(None))
-    if get_origin(kind) is tuple:  # repeatable; comma lists are split by build()
+    if get_origin(kind) is tuple:  # repeatable, and each value may be a comma list
         return _option(key.name, list[str], [], key.help, envvar=key.env, metavar="<str,...>")
     return _option(key.name, kind | None if default is None else kind, default, key.help, envvar=key.env)
 

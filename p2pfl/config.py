@@ -70,8 +70,8 @@ class DataConfig:
     keep_writers: int | None = option(None, "Keep only the samples of the first N writers (MNIST).")
     partition: str = option(
         "iid",
-        "How the training data is split over nodes: iid, dirichlet:A, classes:K, bias:B, groups:SPEC, quantity:A, "
-        "by-writer, draw:K.",
+        "How the training data is split over nodes: iid, dirichlet:A, classes:K, bias:B, groups:SPEC, "
+        "quantity:A, by-writer, draw:K.",
     )
     partition_seed: int = option(0, "Seed of the split; equal on all nodes of one split.")
 

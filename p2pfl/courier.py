@@ -232,6 +232,7 @@ class Courier:
         dropped = view.failed(contact, str(error), now)
         if dropped:
             self._observe(PeerDropped(contact.id, contact.url, dropped))
+        self._service.heard_news()
 
 
 def _host(url: str) -> str:

@@ -23,6 +23,7 @@ import trio
 from p2pfl.clock import Clock
 from p2pfl.config import NodeConfig
 from p2pfl.courier import Courier
+from p2pfl.errors import ConfigError, DataError, FrameError
 from p2pfl.events import (
     Checkpointed,
     Diverged,
@@ -37,6 +38,7 @@ from p2pfl.events import (
     Stopped,
     Trained,
 )
+from p2pfl.gossip.codec import decode_hello, encode_hello
 from p2pfl.gossip.messages import Layout, Model, NodeState, Task, Vector
 from p2pfl.gossip.protocol import Gossip
 from p2pfl.learning.learner import Evaluation, FitPlan, FitResult
@@ -157,7 +159,8 @@ class Node:
         try:
             async with trio.open_nursery() as nursery:
                 url = await nursery.start(self._network.serve, app)
-                self.gossip.url = self.config.advertise or announced(url)
+                self.gossip.url = (self.config.advertise or announced(url)).rstrip("/")
+                self._check_presentable()
                 self.gossip.view.listens_at(url)
                 client = PeerClient(self._network.transport(), self.gossip.task, self.gossip.layout)
                 courier = Courier(self.gossip, self.service, client, self._clock, self._observe, nursery)
@@ -297,6 +300,15 @@ class Node:
         return all(contact.node_state == "done" for contact in self.gossip.view.live())
 
     # -- small steps
+
+    def _check_presentable(self) -> None:
+        """ConfigError if peers would refuse how this node presents itself, whatever it is they would refuse."""
+        try:
+            decode_hello(encode_hello(self.gossip.hello()), self.gossip.task, self.gossip.layout)
+        except (FrameError, DataError) as error:
+            raise ConfigError(
+                f"peers would refuse this node's name, advertised URL or task: {error}"
+            ) from error
 
     def _started(self) -> None:
         gossip = self.gossip

@@ -124,7 +124,7 @@ class NodeService:
         self.heard_news()
 
     def heard_news(self) -> None:
-        """A peer said something, in a request or in an answer."""
+        """A peer said something, in a request or in an answer, or was found to be gone."""
         self._on_news()
 
     def _count(self, reason: str, source: str, peer: str, detail: str) -> None:

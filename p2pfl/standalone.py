@@ -80,7 +80,7 @@ async def _in_thread(work: Callable[[], R]) -> R:
 
 
 def start(config: NodeConfig, learner: Learner | None = None) -> int:
-    """Run a node until it is stopped by SIGINT or SIGTERM, or done with exit_when_done. Returns the exit code.
+    """Run a node until SIGINT or SIGTERM stops it, or exit_when_done; returns the exit code.
 
     learner: your own; by default PyTorch on the configured data set and model. Raises the errors of
     errors.UsageError and errors.SetupError.

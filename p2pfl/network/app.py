@@ -30,7 +30,14 @@ from p2pfl.errors import (
     TooLarge,
     WrongMethod,
 )
-from p2pfl.gossip.codec import MAX_HEAD, MAX_HELLO, MEDIA_TYPE, ModelDecoder, decode_hello, encode_hello
+from p2pfl.gossip.codec import (
+    MAX_HELLO,
+    MEDIA_TYPE,
+    ModelDecoder,
+    decode_hello,
+    encode_hello,
+    largest_model,
+)
 from p2pfl.gossip.messages import Hello, Layout, Model, Task
 from p2pfl.network import problems
 from p2pfl.network.body import Body
@@ -149,9 +156,7 @@ class _Exchange:
         self._service = service
         self._clock = clock
         self._body_timeout = body_timeout
-        vector = 4 * service.layout.size  # bytes
-        # Enough for any codec (deflate's worst case adds 0.03 %); the decoder knows the limit to the byte.
-        self._limit = MAX_HEAD + vector + vector // 1000 + 1024
+        self._limit = largest_model(service.layout)  # bytes
         self._free = max(2, min(max_streams, BODY_MEMORY // self._limit))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

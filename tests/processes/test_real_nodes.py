@@ -126,8 +126,9 @@ def test_an_mnist_node_and_a_fashion_mnist_node_refuse_each_other(tmp_path):
                     assert node.process.poll() is None
                 (refusal, *_) = node.status()["refusals"]
                 assert other in refusal["detail"]
-                (peer,) = node.status()["peers"]
-                assert peer["state"] == "refused"
+            (peer,) = fashion.status()["peers"]
+            assert (peer["url"], peer["state"]) == (url, "refused")
+            assert mnist.status()["peers"] == []
             assert mnist.stop() == fashion.stop() == 0
 
 

@@ -1,0 +1,190 @@
+"""The wire with a large model: codec against memory, exchanges between two processes against raw TCP.
+
+The vector is as long as ResNet-18. Every push encodes anew (a node does so once per snapshot), and so does
+the answer of every push-pull. `python -m benchmarks.wire http|tcp` is the other process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+import numpy as np
+import trio
+
+from benchmarks.figures import Figure, median_seconds
+from p2pfl.clock import Clock
+from p2pfl.errors import PeerError
+from p2pfl.gossip.codec import ModelDecoder, encode_model, encode_weights
+from p2pfl.gossip.messages import Hello, Layout, Model, ModelHead, Sender, Task, TensorSpec, Vector
+from p2pfl.network.app import make_app
+from p2pfl.network.client import PeerClient
+from p2pfl.network.server import HttpNetwork
+from p2pfl.network.transport import RECEIVE
+
+ELEMENTS = 11_689_512  # weights of ResNet-18: 46.8 MB of float32
+TASK = Task("wire", ("no", "yes"), (1,), (0.0,), (1.0,))
+LAYOUT = Layout("wire", (TensorSpec("weight", (ELEMENTS,)),))
+ENCODE, DECODE, PUSH, PUSH_PULL = 0.4, 0.2, 0.2, 0.1  # least shares of a copy, of raw TCP
+
+Chunks = tuple[bytes, memoryview]
+
+
+def weights(seed: int = 0) -> Vector:
+    """(ELEMENTS,) float32, none of them zero pages."""
+    return np.random.default_rng(seed).standard_normal(ELEMENTS, dtype=np.float32)
+
+
+def frame(vector: Vector, *, wants_reply: bool = False) -> Chunks:
+    """A model frame, hashed and packed anew."""
+    sender = Sender("bench", "http://127.0.0.1:8470", "training")
+    head = ModelHead(sender, TASK, LAYOUT.fingerprint, 1, 1, 1.0, 1, wants_reply)
+    return encode_model(head, encode_weights(vector))
+
+
+def measure(quick: bool) -> Iterator[Figure]:
+    runs = 5 if quick else 15
+    vector, buffer = weights(), np.ones(ELEMENTS, np.float32)
+    body = memoryview(b"".join(frame(vector)))
+    pieces = [body[start : start + RECEIVE] for start in range(0, len(body), RECEIVE)]
+
+    def decode() -> Model:
+        decoder = ModelDecoder(TASK, LAYOUT)
+        for piece in pieces:
+            decoder.feed(piece)
+        return decoder.finish()
+
+    copies, encodes, decodes = [], [], []
+    for _ in range(runs):  # in turn, so that a machine that slows down slows all of them
+        copies.append(median_seconds(time.perf_counter, lambda: np.copyto(buffer, vector), 1, 3))
+        encodes.append(median_seconds(time.perf_counter, lambda: frame(vector), 1, 3))
+        decodes.append(median_seconds(time.perf_counter, decode, 1, 3))
+    copy = statistics.median(copies)
+    yield _share("46.8 MB: encode", "copy", statistics.median(encodes), copy, ENCODE)
+    yield _share("46.8 MB: decode with all checks", "copy", statistics.median(decodes), copy, DECODE)
+
+    with _other("tcp") as tcp, _other("http") as http:
+        raws, pushes, push_pulls = trio.run(_over_loopback, tcp, http, vector, runs)
+    raw = statistics.median(raws)
+    yield _share("46.8 MB over loopback: push", "raw TCP", statistics.median(pushes), raw, PUSH)
+    yield _share("46.8 MB over loopback: push-pull", "raw TCP", statistics.median(push_pulls), raw, PUSH_PULL)
+
+
+def _share(name: str, floor: str, ours: float, least: float, target: float) -> Figure:
+    made_of = {"ms": 1e3 * ours, f"{floor}, ms": 1e3 * least}
+    return Figure(name, least / ours, f"of {floor}", "at least", target, made_of)
+
+
+async def _over_loopback(
+    tcp: str, http: str, vector: Vector, runs: int
+) -> tuple[list[float], list[float], list[float]]:
+    """Seconds of raw transfers of the vector's bytes one way, of pushes and of push-pulls, in turn."""
+    parts = urlsplit(tcp)
+    client = PeerClient(None, TASK, LAYOUT)
+    raws, pushes, push_pulls = [], [], []
+    with socket.create_connection((parts.hostname, parts.port)) as raw:
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for _ in range(runs + 1):
+            start = time.perf_counter()
+            raw.sendall(vector.data.cast("B"))
+            assert raw.recv(1) == b"."
+            raws.append(time.perf_counter() - start)
+            start = time.perf_counter()
+            reply = await client.push(http, frame(vector))
+            assert reply.model is None
+            pushes.append(time.perf_counter() - start)
+            start = time.perf_counter()
+            reply = await client.push(http, frame(vector, wants_reply=True))
+            assert reply.model is not None
+            push_pulls.append(time.perf_counter() - start)
+    await client.aclose()
+    return raws[1:], pushes[1:], push_pulls[1:]  # the first ones open connections
+
+
+@contextmanager
+def _other(kind: str) -> Iterator[str]:
+    """The other process, and its URL."""
+    line = [sys.executable, "-m", "benchmarks.wire", kind]
+    process = subprocess.Popen(line, stdout=subprocess.PIPE, text=True, env=os.environ)
+    try:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+    finally:
+        process.kill()
+        process.wait()
+
+
+class _Service:
+    """The least that an application needs: takes models, answers a push-pull with its own."""
+
+    task = TASK
+    layout = LAYOUT
+
+    def __init__(self) -> None:
+        self._vector = weights(1)
+        self._latest: Model | None = None
+
+    def receive_model(self, model: Model, source: str, size: int) -> Chunks | None:
+        self._latest = model
+        return frame(self._vector) if model.head.wants_reply else None
+
+    def receive_hello(self, hello: Hello, source: str, size: int) -> Hello:
+        return hello
+
+    def snapshot(self) -> tuple[str, Chunks]:
+        return '"1"', frame(self._vector)
+
+    def pulled(self, source: str, size: int) -> None: ...
+
+    def reject(self, error: PeerError, source: str, peer: str) -> None:
+        sys.stderr.write(f"refused: {error}\n")
+
+    def status(self) -> dict[str, object]:
+        return {}
+
+    def peers(self) -> list[dict[str, object]]:
+        return []
+
+    def ready(self) -> bool:
+        return True
+
+
+async def _serve_http() -> None:
+    async with trio.open_nursery() as nursery:
+        network = HttpNetwork("127.0.0.1:0")
+        url = await nursery.start(network.serve, make_app(_Service(), Clock()))
+        print(url, flush=True)
+
+
+def _serve_tcp() -> None:
+    """Receives a vector's bytes into a buffer that exists, answers with one byte; until it is killed."""
+    buffer = memoryview(np.ones(ELEMENTS, np.float32)).cast("B")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        print(f"tcp://127.0.0.1:{listener.getsockname()[1]}", flush=True)
+        connection, _ = listener.accept()
+        with connection:
+            while True:
+                filled = 0
+                while filled < len(buffer):
+                    count = connection.recv_into(buffer[filled:])
+                    if not count:
+                        return
+                    filled += count
+                connection.sendall(b".")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="The other process of the wire benchmark.")
+    parser.add_argument("kind", choices=("http", "tcp"))
+    if parser.parse_args().kind == "http":
+        trio.run(_serve_http)
+    else:
+        _serve_tcp()
