@@ -1,4 +1,4 @@
-"""`python -m benchmarks [NAMES...] [--quick] [--json FILE]`: measure, and print each figure as it is known."""
+"""`python -m benchmarks [NAMES] [--quick] [--json FILE]`: measure, print each figure as it is known."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ GROUPS = ("floor", "startup", "wire", "exchange", "w1", "w5", "memory")
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Measure what p2pfl costs, beside the targets. A benchmark, not a test: the exit code is 0.",
+        description="Measure what p2pfl costs, beside the targets. Not a test: the exit code is always 0.",
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which of {', '.join(GROUPS)}; all by default")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(GROUPS)}; default: all")
     parser.add_argument("--quick", action="store_true", help="less of everything, to see that it runs")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE")
     options = parser.parse_args()

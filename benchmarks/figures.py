@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -54,22 +54,9 @@ def shown(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
-def alternate(
-    runs: int, first: Callable[[], float], second: Callable[[], float]
-) -> tuple[float, float, list[float], list[float]]:
-    """Run two measurements in turn, `runs` times each: (median, median, all of the first, of the second).
-
-    In turn, so that a machine that slows down slows both.
-    """
-    firsts: list[float] = []
-    seconds: list[float] = []
-    for _ in range(runs):
-        firsts.append(first())
-        seconds.append(second())
-    return statistics.median(firsts), statistics.median(seconds), firsts, seconds
-
-
-def median_seconds(clock: Callable[[], float], work: Callable[[], object], runs: int, inner: int = 1) -> float:
+def median_seconds(
+    clock: Callable[[], float], work: Callable[[], object], runs: int, inner: int = 1
+) -> float:
     """Median over `runs` of the mean time of `inner` calls, by `clock`."""
     times = []
     for _ in range(runs):
@@ -78,7 +65,3 @@ def median_seconds(clock: Callable[[], float], work: Callable[[], object], runs:
             work()
         times.append((clock() - start) / inner)
     return statistics.median(times)
-
-
-def mean(values: Iterable[float]) -> float:
-    return statistics.fmean(values)

@@ -80,16 +80,17 @@ def _loop(images: int) -> None:
     flat = torch.cat([parameter.detach().reshape(-1) for parameter in parameters])  # (P,) float32
     gradient = torch.zeros_like(flat)
     sizes = [parameter.numel() for parameter in parameters]
-    for parameter, value, slope in zip(parameters, flat.split(sizes), gradient.split(sizes), strict=True):
+    parts = zip(parameters, torch.split(flat, sizes), torch.split(gradient, sizes), strict=True)
+    for parameter, value, slope in parts:
         parameter.data = value.view_as(parameter)
         parameter.grad = slope.view_as(parameter)
 
     def train(images: int) -> None:
         while images > 0:
             order = torch.randperm(len(x))[:images]
-            for batch in order.split(BATCH):
+            for batch in torch.split(order, BATCH):
                 gradient.zero_()
-                functional.cross_entropy(net(x[batch]), y[batch]).backward()
+                functional.cross_entropy(net(x[batch]), y[batch]).backward()  # type: ignore[no-untyped-call]
                 flat.add_(gradient, alpha=-LEARNING_RATE)
             images -= len(order)
 

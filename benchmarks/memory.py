@@ -8,7 +8,7 @@ from benchmarks.figures import Figure
 from benchmarks.w1 import WORKLOAD, simulate
 
 LIMITS = ((1000, "softmax", 2e9), (200, "mlp", 2.5e9))  # nodes, model, most bytes
-EVALUATION = "--evaluate end --evaluate-samples 1000".split()
+EVALUATION = ["--evaluate", "end", "--evaluate-samples", "1000"]
 
 
 def measure(quick: bool) -> Iterator[Figure]:

@@ -76,7 +76,7 @@ def _seconds_to_listen(folder: Path, name: str) -> float:
 
 def _idle_shares(folder: Path, seconds: float) -> list[float]:
     """Of each of three nodes that know each other and are done."""
-    flags = "--rounds 1 --interval 0 --min-peers 2".split()
+    flags = ["--rounds", "1", "--interval", "0", "--min-peers", "2"]
     with ExitStack() as stack:
         first = stack.enter_context(NodeProcess(folder, "node-0", *flags, "--shard", "0/3"))
         known, _ = first.listening()

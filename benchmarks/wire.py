@@ -166,7 +166,7 @@ async def _serve_http() -> None:
 
 def _serve_tcp() -> None:
     """Receives a vector's bytes into a buffer that exists, answers with one byte; until it is killed."""
-    buffer = memoryview(np.ones(ELEMENTS, np.float32)).cast("B")
+    buffer = np.ones(ELEMENTS, np.float32).data.cast("B")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         print(f"tcp://127.0.0.1:{listener.getsockname()[1]}", flush=True)
         connection, _ = listener.accept()

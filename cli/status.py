@@ -22,6 +22,11 @@ MAX_ANSWER = 4 << 20  # bytes; a full view of 64 peers takes some 20 kB
 
 Status = dict[str, Any]
 
+# What a person wants to know first; --json has everything.
+SUMMARY = ("name", "url", "state", "round", "age", "loss", "accuracy", "task", "model", "samples")
+COLUMNS = ("peer", "url", "reached", "state", "round", "exch. in/out", "MB in/out")
+SHOWN_REFUSALS = 3
+
 
 def parse_url(text: str) -> str:
     """A node's URL without a slash at its end; `host:port` means http. ConfigError for anything else."""
@@ -72,27 +77,49 @@ def as_json(status: Status) -> str:
 
 
 def as_table(status: Status) -> str:
-    """The status for people, ends with a newline: its fields, then one row for each peer."""
-    summary = Table(box=None, show_header=False, pad_edge=False)
-    for name, value in status.items():
-        if name == "rejected" and isinstance(value, dict):
-            value = ", ".join(f"{reason} {count}" for reason, count in value.items()) or "none"
-        if name != "peers":
-            summary.add_row(_shown(name), _shown(value))
-    peers = [peer for peer in status["peers"] if isinstance(peer, dict)]
-    columns = list(dict.fromkeys(name for peer in peers for name in peer))
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in columns:
-        table.add_column(_shown(name.replace("_", " ")), overflow="fold")
-    for peer in peers:
-        table.add_row(*(_shown(peer.get(name, "")) for name in columns))
+    """The status for people, ends with a newline: what the node does, what it refused, a row for each peer."""
     out = io.StringIO()
     console = Console(file=out, width=max(80, shutil.get_terminal_size().columns))
+    summary = Table(box=None, show_header=False, pad_edge=False)
+    for name in SUMMARY:
+        if status.get(name) not in (None, ""):
+            value = status[name]
+            if name == "task" and isinstance(value, dict):
+                value = f"{value.get('name')}, {len(value.get('classes') or ())} classes"
+            summary.add_row(name, _shown(value))
     console.print(summary)
-    console.print(Text(f"\n{len(peers)} peers" if peers else "\nno peers"))
+    refusals = [refusal for refusal in status.get("refusals") or () if isinstance(refusal, dict)]
+    rejected = status.get("rejected")
+    if isinstance(rejected, dict):
+        counts = ", ".join(f"{reason} {count}" for reason, count in rejected.items()) or "none"
+        console.print(Text(f"rejected: {one_line(counts)}"))
+        for refusal in refusals[-SHOWN_REFUSALS:]:
+            console.print(Text(one_line(f"  {refusal.get('source')}: {refusal.get('detail')}")))
+    peers = [peer for peer in status["peers"] if isinstance(peer, dict)]
+    console.print(Text(f"{len(peers)} peers:" if peers else "no peers"))
     if peers:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for title in COLUMNS:
+            table.add_column(title, overflow="fold")
+        for peer in peers:
+            table.add_row(
+                _shown(peer.get("name") or str(peer.get("id") or "?")[:8]),
+                _shown(peer.get("url")),
+                _shown(peer.get("state")),
+                _shown(peer.get("node_state")),
+                _shown(peer.get("round")),
+                _shown(f"{peer.get('exchanges_in')}/{peer.get('exchanges_out')}"),
+                _shown(f"{_megabytes(peer.get('bytes_in'))}/{_megabytes(peer.get('bytes_out'))}"),
+            )
         console.print(table)
+        for peer in peers:
+            if peer.get("detail"):
+                console.print(Text(one_line(f"{peer.get('url')}: {peer['detail']}")))
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def _megabytes(size: object) -> str:
+    return f"{size / 1e6:.1f}" if isinstance(size, int | float) else "?"
 
 
 def _shown(value: object) -> Text:

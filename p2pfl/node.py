@@ -302,7 +302,7 @@ class Node:
     # -- small steps
 
     def _check_presentable(self) -> None:
-        """ConfigError if peers would refuse how this node presents itself, whatever it is they would refuse."""
+        """ConfigError if peers would refuse how this node presents itself."""
         try:
             decode_hello(encode_hello(self.gossip.hello()), self.gossip.task, self.gossip.layout)
         except (FrameError, DataError) as error:

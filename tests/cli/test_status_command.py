@@ -26,7 +26,13 @@ ANSWER: dict[str, Any] = {
     "task": "digits",
     "data_fingerprint": "ff" * 16,
     "peers": [
-        {"id": "beef", "url": "http://10.0.0.1:8470", "state": "live", "bytes_in": 12, "bytes_out": 34},
+        {
+            "id": "beef",
+            "url": "http://10.0.0.1:8470",
+            "state": "live",
+            "bytes_in": 12_300_000,
+            "bytes_out": 34_560_000,
+        },
         {"id": "cafe", "url": "http://10.0.0.2:8470", "state": "unreachable", "bytes_in": 0, "error": None},
     ],
     "rejected": {"wrong-task": 2, "truncated": 1},
@@ -75,7 +81,16 @@ def test_table_shows_figures_peers_and_refusals(run: Run, serve: Serve) -> None:
     serve(answering(httpx.Response(200, json=ANSWER)))
     shown = run("node", "status", URL).stdout
     words = shown.split()
-    for word in ("training", "kitchen", "0.1235", "0.95", "live", "unreachable", "10.0.0.1:8470", "12", "34"):
+    for word in (
+        "training",
+        "kitchen",
+        "0.1235",
+        "0.95",
+        "live",
+        "unreachable",
+        "http://10.0.0.1:8470",
+        "12.3/34.6",
+    ):
         assert any(word in each for each in words), word
     assert "wrong-task 2, truncated 1" in shown
     assert "2 peers" in shown
