@@ -8,7 +8,7 @@
 # FLAGS adds options to what a target runs: make test FLAGS="-k checkpoint", make demo FLAGS="--out runs/mine".
 # PYTHON names another interpreter for a new .venv. pip's own settings (PIP_EXTRA_INDEX_URL, ...) stay in force.
 
-DEMO_FLAGS ?= --nodes 20 --rounds 20 --batch-size 8 --seed 1
+DEMO_FLAGS ?= --nodes 20 --rounds 20 --batch-size 16 --lr 0.05 --momentum 0.9 --seed 1
 FLAGS ?=
 BIN := .venv/bin
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -65,3 +65,8 @@ def median_seconds(
             work()
         times.append((clock() - start) / inner)
     return statistics.median(times)
+
+
+def median_ratio(ours: Sequence[float], floors: Sequence[float]) -> float:
+    """Median of ours / floor, pair by pair: a pair ran one after the other, on equally busy cores."""
+    return statistics.median(a / b for a, b in zip(ours, floors, strict=True))

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from benchmarks import floor
-from benchmarks.figures import Figure
+from benchmarks.figures import Figure, median_ratio
 from benchmarks.processes import p2pfl
 
 RATIOS = {10: 0.8, 50: 0.7, 100: 0.6}  # nodes -> least share of the floor's images a second
@@ -52,10 +52,18 @@ def measure(quick: bool) -> Iterator[Figure]:
             ours.append(summary["images_per_second"])
             accuracies.append(summary["accuracy_mean"])
             exchanges = summary["exchanges"]
-        rate, most = statistics.median(ours), statistics.median(floors)
-        made_of = {"ours": rate, "floor": most, "exchanges": exchanges}
+        made_of = {
+            "ours": statistics.median(ours),
+            "floor": statistics.median(floors),
+            "exchanges": exchanges,
+        }
         yield Figure(
-            f"W1, {nodes} nodes: images a second", rate / most, "of floor", "at least", least, made_of
+            f"W1, {nodes} nodes: images a second",
+            median_ratio(ours, floors),
+            "of floor",
+            "at least",
+            least,
+            made_of,
         )
         yield Figure(
             f"W1, {nodes} nodes: mean accuracy, {rounds} rounds",

@@ -24,7 +24,7 @@ Status = dict[str, Any]
 
 # What a person wants to know first; --json has everything.
 SUMMARY = ("name", "url", "state", "round", "age", "loss", "accuracy", "task", "model", "samples")
-COLUMNS = ("peer", "url", "reached", "state", "round", "exch. in/out", "MB in/out")
+COLUMNS = ("peer", "url", "reached", "state", "round", "in/out", "MB in/out")
 SHOWN_REFUSALS = 3
 
 
@@ -100,7 +100,7 @@ def as_table(status: Status) -> str:
     if peers:
         table = Table(box=None, pad_edge=False, header_style="bold")
         for title in COLUMNS:
-            table.add_column(title, overflow="fold")
+            table.add_column(title, overflow="fold", no_wrap=title == "url")
         for peer in peers:
             table.add_row(
                 _shown(peer.get("name") or str(peer.get("id") or "?")[:8]),

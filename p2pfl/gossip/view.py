@@ -167,7 +167,8 @@ class View:
         """`contact` answered as `id`. "" if it is (now) live, else why it left the view."""
         if id == self._own_id:
             return self._drop(contact, "it is this node")
-        if contact.id and contact.id != id and not contact.configured:
+        # One that answered before may come back as another: it was restarted without its state.
+        if contact.state == "new" and contact.id and contact.id != id and not contact.configured:
             return self._drop(contact, f"announced as {contact.id[:8]}, answers as {id[:8]}")
         twin = self.known(id)
         if twin is not None and twin is not contact:

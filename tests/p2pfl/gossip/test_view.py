@@ -79,6 +79,16 @@ def test_a_configured_contact_may_change_its_id_after_a_restart():
     assert v.known("new") is contact
 
 
+def test_a_learned_contact_that_was_restarted_without_its_state_is_kept_under_its_new_id():
+    v = view()
+    meet(v, 1)
+    (contact,) = v.live()
+    v.failed(contact, "gone", 0.0)
+    assert v.answered(contact, "reborn") == ""
+    assert v.known("reborn") is contact
+    assert v.known("id0") is None
+
+
 def test_it_never_contacts_itself():
     v = view(configured=(url(1), url(2)))
     v.listens_at(url(1))
