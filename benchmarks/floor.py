@@ -64,12 +64,16 @@ def _loop(images: int) -> None:
     from torch.nn import functional
 
     from p2pfl.config import DataConfig
+    from p2pfl.errors import SetupError
     from p2pfl.learning.data import load
     from p2pfl.learning.models import mlp
 
     torch.set_num_threads(1)
     torch.manual_seed(os.getpid())
-    dataset = load(DataConfig(dataset="mnist", data_dir=os.environ.get("P2PFL_DATA")))
+    try:
+        dataset = load(DataConfig(dataset="mnist", data_dir=os.environ.get("P2PFL_DATA")))
+    except SetupError as error:
+        raise SystemExit(str(error)) from None
     x = torch.from_numpy(dataset.train_images).float().div_(255).flatten(1)  # (60000, 784) float32
     x = x.sub_(dataset.task.mean[0]).div_(dataset.task.std[0])
     y = torch.from_numpy(dataset.train_labels)  # (60000,) int64

@@ -1,7 +1,7 @@
-"""README and docs/ are true: marked blocks run; paths, links, flags, names and figures are those of the code.
+"""The documents are true: marked blocks run; paths, links, flags, names and figures are those of the code.
 
-A fenced block with the line `<!-- run -->` just above it is executed. `console`: every line is a command, or, if
-some begin with `$ `, those are and the others show output; a backslash continues a line. `toml`: a node's
+A fenced block with the line `<!-- run -->` just above it is executed. `console`: every line is a command, or,
+if some begin with `$ `, those are and the others show output; a backslash continues a line. `toml`: a node's
 configuration file. `python`: the blocks of one page share their names. With `<!-- run: NAME -->` the page's
 commands find the block as the file NAME. docs/protocol.md has tests of its own besides
 (tests/p2pfl/gossip/test_codec_document.py).
@@ -33,8 +33,8 @@ from cli.main import app
 from p2pfl.config import NodeConfig, build
 
 ROOT = Path(__file__).parents[1]
-DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-PAGES = [*DOCS, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md"]  # links and paths in these too
+DOCS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [*DOCS, ROOT / "CONTRIBUTING.md"]  # which has other programs' flags
 DESIGN = ROOT / "docs" / "design.md"
 PACKAGES = ("p2pfl", "netsim", "cli")
 
@@ -59,7 +59,7 @@ UNITS = {"": 1.0, "s": 1.0, "bytes/s": 1.0, "MiB": 2.0**20}
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block. line: of its first ```, counted from 1.  file: its name for commands, "" if it has none."""
+    """A fenced block. line: of its first ```, counted from 1.  file: its name for commands, or ""."""
 
     page: Path
     line: int
@@ -255,9 +255,17 @@ def flags_by_command() -> dict[str, set[str]]:
     return dict(walk(typer.main.get_command(app)))
 
 
+@cache
+def flags_of_benchmarks() -> set[str]:
+    line = [sys.executable, "-m", "benchmarks", "--help"]
+    return set(
+        FLAG.findall(subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+    )
+
+
 @by_page(DOCS)
 def test_flags_in_text_exist(page: Path) -> None:
-    known = set().union(*flags_by_command().values())
+    known = set().union(*flags_by_command().values(), flags_of_benchmarks())
     unknown = set(FLAG.findall(prose(page))) - known
     assert not unknown, f"{page.name} mentions {sorted(unknown)}"
 
