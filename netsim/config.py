@@ -34,7 +34,9 @@ def parse_duration(key: str, text: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(us|ms|s|min)?", text.strip())
     if match is None:
         raise ConfigError(f"{key} {text!r} is not a duration; for example 20ms, 1.5s or 2min")
-    return float(match[1]) * _UNITS[match[2] or "s"]
+    seconds = float(match[1]) * _UNITS[match[2] or "s"]
+    check(seconds < float("inf"), f"{key} is too long")
+    return seconds
 
 
 @dataclass(frozen=True, kw_only=True)

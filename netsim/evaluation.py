@@ -22,7 +22,8 @@ def consensus_distance(weights: Sequence[Vector], mean: Vector) -> float:
     squared = 0.0
     for vector in weights:
         difference = (vector - mean).astype(np.float64)
-        squared += float(difference @ difference)
+        # Not `difference @ difference`: its last bits depend on how many threads the host's BLAS takes.
+        squared += float(np.add.reduce(difference * difference))
     return float(np.sqrt(squared / len(weights)))
 
 

@@ -36,10 +36,10 @@ def run(config: SimConfig, devices: Sequence[Device] | None = None) -> dict[str,
     devices: one for each node, for the virtual engine; all alike by default. Raises UsageError, SetupError
     or SimulationError.
     """
-    out = _make_folder(config.out)
     dataset = load(config.data)
     parts = shards(dataset, config.data, config.nodes)
     learner = TorchLearner(dataset, config.training.model)
+    out = _make_folder(config.out)  # what cannot run leaves none
     path = out / "journal.jsonl"
     keep_freed_memory()
     with (
@@ -93,8 +93,16 @@ def _evaluate(config: SimConfig, outcome: Outcome, pool: WorkerPool, journal: Jo
 
 
 def _recorded(config: SimConfig) -> dict[str, object]:
-    """The configuration as the journal holds it: with everything that was left to its default decided."""
-    flat = flatten(config) | {"evaluate": config.evaluate_mode, "bootstrap": config.bootstrap_peers}
+    """The configuration as the journal holds it: with everything that was left to its default decided.
+
+    Of a data set that is a file or a folder, the name without the place.
+    """
+    decided = {
+        "evaluate": config.evaluate_mode,
+        "bootstrap": config.bootstrap_peers,
+        "dataset": Path(config.data.dataset).resolve().name,
+    }
+    flat = flatten(config) | decided
     return {key: value for key, value in flat.items() if key not in _NOT_RECORDED}
 
 

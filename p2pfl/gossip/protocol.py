@@ -7,7 +7,7 @@ node.py trains, sends and sleeps; service.py answers requests.
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -121,10 +121,8 @@ class Gossip:
         ages = [base_age, *(model.head.age for model in models)]
         samples = [float(self.samples), *(float(model.head.samples) for model in models)]
         weights = merge.shares(self._config.merge, ages, samples)
-        merged = merge.weighted_mean([base, *(model.weights for model in models)], weights)
-        if self._base is not None:
-            merged += self.weights - base
-        self.weights = merged
+        change = None if self._base is None else (self.weights, base)
+        self.weights = merge.weighted_mean([base, *(model.weights for model in models)], weights, change)
         self.age = merge.merged_age(weights, ages) + (before - base_age)
         self._base = None
         senders = tuple(model.head.sender.id for model in models)
@@ -189,10 +187,11 @@ class Gossip:
         if contact is not None:
             contact.name, contact.node_state, contact.round = sender.name, sender.state, round
         else:
-            self.view.announced(ViewEntry(sender.id, url), source)
+            self.view.announced(sender.id, url, source)
         self.view.spoke(url)
         for entry in view:
-            self.view.announced(replace(entry, url=complete(entry.url, source)), source)
+            if self.view.known(entry.id) is None:
+                self.view.announced(entry.id, complete(entry.url, source), source)
         return contact
 
     def waiting_models(self) -> int:

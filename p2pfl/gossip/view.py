@@ -82,7 +82,8 @@ class View:
         self._own_url = ""
         self._size = size
         self._rng = rng
-        self._contacts: dict[str, Contact] = {}
+        self._contacts: dict[str, Contact] = {}  # by url
+        self._answered: dict[str, Contact] = {}  # by id: those that are live or were
         for url in configured:
             url = url.rstrip("/")
             self._contacts[url] = Contact(url, configured=True)
@@ -100,10 +101,7 @@ class View:
 
     def known(self, id: str) -> Contact | None:
         """The contact that answered as `id`."""
-        for contact in self._contacts.values():
-            if contact.id == id and contact.state in ("live", "unreachable"):
-                return contact
-        return None
+        return self._answered.get(id)
 
     def knows(self, url: str) -> bool:
         """Whether this very contact is still in the view (a call in flight may outlive it)."""
@@ -113,24 +111,21 @@ class View:
         """Up to PASSED_ON random contacts that answered."""
         live = self.live()
         if len(live) > PASSED_ON:
-            chosen = self._rng.choice(len(live), PASSED_ON, replace=False)
-            live = [live[i] for i in chosen]
+            live = self._sample(live, PASSED_ON)
         return tuple(ViewEntry(contact.id, contact.url) for contact in live)
 
-    def announced(self, entry: ViewEntry, source: str) -> bool:
+    def announced(self, id: str, url: str, source: str) -> bool:
         """Somebody at `source` named this node; True if it is a new address to call."""
-        if entry.id == self._own_id or not entry.url or entry.url == self._own_url:
+        if id == self._own_id or not url or url == self._own_url:
             return False
-        if entry.url in self._contacts or self.known(entry.id) is not None:
-            return False
-        if not callable_url(entry.url, source):
+        if url in self._contacts or id in self._answered or not callable_url(url, source):
             return False
         waiting = [
             c.url for c in self._contacts.values() if c.state == "new" and not (c.configured or c.busy)
         ]
         if len(waiting) >= self._size:  # whoever floods us displaces a random one, not the oldest
             del self._contacts[waiting[self._rng.integers(len(waiting))]]
-        self._contacts[entry.url] = Contact(entry.url, id=entry.id)
+        self._contacts[url] = Contact(url, id=id)
         return True
 
     def spoke(self, url: str) -> None:
@@ -144,10 +139,8 @@ class View:
         due = [
             c for c in self._contacts.values() if not c.busy and c.retry_at <= now and c.state != "refused"
         ]
-        tried = [c for c in due if c.state == "live"]
-        fresh = [c for c in due if c.state != "live"]
-        self._rng.shuffle(tried)
-        self._rng.shuffle(fresh)
+        tried = self._sample([c for c in due if c.state == "live"], count)
+        fresh = self._sample([c for c in due if c.state != "live"], count)
         chosen: list[Contact] = []
         while len(chosen) < count and (tried or fresh):
             explore = not tried or (fresh and self._rng.random() < EXPLORE)
@@ -170,13 +163,15 @@ class View:
         # One that answered before may come back as another: it was restarted without its state.
         if contact.state == "new" and contact.id and contact.id != id and not contact.configured:
             return self._drop(contact, f"announced as {contact.id[:8]}, answers as {id[:8]}")
-        twin = self.known(id)
+        twin = self._answered.get(id)
         if twin is not None and twin is not contact:
             if twin.state == "live":
                 return self._drop(contact, f"the same node as {twin.url}")
             self._drop(twin, f"moved to {contact.url}")
-        if contact.state != "live":
-            self._make_room(contact)
+        if contact.state == "new":
+            self._make_room()
+        self._answered.pop(contact.id, None)
+        self._answered[id] = contact
         contact.id, contact.state, contact.failures, contact.retry_at = id, "live", 0, 0.0
         contact.detail = ""
         return ""
@@ -194,22 +189,27 @@ class View:
 
     def refused(self, contact: Contact, detail: str, now: float) -> None:
         """`contact` is a node that will not talk to us: another task or model."""
+        self._answered.pop(contact.id, None)
         contact.state, contact.detail = "refused", detail
         contact.retry_at = now + deadlines.REFUSED_RETRY
 
     def _drop(self, contact: Contact, why: str) -> str:
         if self._contacts.get(contact.url) is contact:
             del self._contacts[contact.url]
+        if self._answered.get(contact.id) is contact:
+            del self._answered[contact.id]
         return why
 
-    def _make_room(self, newcomer: Contact) -> None:
+    def _sample(self, contacts: list[Contact], count: int) -> list[Contact]:
+        """Up to `count` of them in random order."""
+        return [contacts[i] for i in self._rng.permutation(len(contacts))[:count]]
+
+    def _make_room(self) -> None:
         """Forget one that answered before, so that at most `size` do: an unreachable one if there is one."""
-        held = [
-            c for c in self._contacts.values() if c.state in ("live", "unreachable") and c is not newcomer
-        ]
-        if len(held) < self._size:
+        if len(self._answered) < self._size:
             return
-        removable = [c for c in held if not (c.configured or c.busy)] or [c for c in held if not c.busy]
+        held = [contact for contact in self._answered.values() if not contact.busy]
+        removable = [c for c in held if not c.configured] or held
         removable = [c for c in removable if c.state == "unreachable"] or removable
         if removable:
             self._drop(removable[self._rng.integers(len(removable))], "replaced")

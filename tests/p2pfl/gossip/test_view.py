@@ -18,14 +18,14 @@ def url(i: int) -> str:
 
 def meet(v: View, count: int) -> None:
     for i in range(count):
-        v.announced(ViewEntry(f"id{i}", url(i)), SOURCE)
+        v.announced(f"id{i}", url(i), SOURCE)
         (contact,) = (c for c in v.contacts() if c.url == url(i))
         assert v.answered(contact, f"id{i}") == ""
 
 
 def test_an_announced_contact_is_passed_on_only_after_it_answered():
     v = view()
-    assert v.announced(ViewEntry("a", url(1)), SOURCE)
+    assert v.announced("a", url(1), SOURCE)
     assert v.passed_on() == ()
     (contact,) = v.strangers(0.0)
     assert v.answered(contact, "a") == ""
@@ -34,7 +34,7 @@ def test_an_announced_contact_is_passed_on_only_after_it_answered():
 
 def test_an_announced_contact_that_answers_as_another_is_dropped():
     v = view()
-    v.announced(ViewEntry("a", url(1)), SOURCE)
+    v.announced("a", url(1), SOURCE)
     (contact,) = v.contacts()
     assert "announced as a" in v.answered(contact, "b")
     assert v.contacts() == []
@@ -42,7 +42,7 @@ def test_an_announced_contact_that_answers_as_another_is_dropped():
 
 def test_an_announced_contact_that_does_not_answer_is_called_once():
     v = view()
-    v.announced(ViewEntry("a", url(1)), SOURCE)
+    v.announced("a", url(1), SOURCE)
     (contact,) = v.contacts()
     assert v.failed(contact, "refused", 0.0)
     assert v.contacts() == []
@@ -93,8 +93,8 @@ def test_it_never_contacts_itself():
     v = view(configured=(url(1), url(2)))
     v.listens_at(url(1))
     assert [c.url for c in v.contacts()] == [url(2)]
-    assert not v.announced(ViewEntry("me", url(3)), SOURCE)
-    assert not v.announced(ViewEntry("x", url(1)), SOURCE)
+    assert not v.announced("me", url(3), SOURCE)
+    assert not v.announced("x", url(1), SOURCE)
     assert v.answered(v.contacts()[0], "me") == "it is this node"
     assert v.contacts() == []
 
@@ -118,8 +118,8 @@ def test_a_node_that_moved_replaces_its_unreachable_old_address():
 
 def test_odd_addresses_are_not_remembered():
     v = view()
-    assert not v.announced(ViewEntry("a", "http://169.254.169.254:80"), SOURCE)
-    assert not v.announced(ViewEntry("a", ""), SOURCE)
+    assert not v.announced("a", "http://169.254.169.254:80", SOURCE)
+    assert not v.announced("a", "", SOURCE)
     assert v.contacts() == []
 
 
@@ -127,7 +127,7 @@ def test_a_flood_of_announcements_stays_bounded_and_hurts_no_live_contact():
     v = view(size=8)
     meet(v, 8)
     for i in range(1000, 3000):
-        v.announced(ViewEntry(f"sybil{i}", url(i)), SOURCE)
+        v.announced(f"sybil{i}", url(i), SOURCE)
     assert len(v.live()) == 8
     assert len(v.contacts()) == 16
 
@@ -137,8 +137,7 @@ def test_answers_never_exceed_the_size_and_unreachable_ones_go_first():
     meet(v, 8)
     victim = v.live()[3]
     v.failed(victim, "gone", 0.0)
-    meet_one = ViewEntry("late", url(500))
-    v.announced(meet_one, SOURCE)
+    v.announced("late", url(500), SOURCE)
     v.answered(next(c for c in v.contacts() if c.id == "late"), "late")
     assert v.known("late") is not None
     assert victim not in v.contacts()
@@ -169,7 +168,7 @@ def test_pick_is_mostly_of_live_contacts_and_explores_some(live):
     v = view()
     meet(v, live)
     for i in range(100, 140):
-        v.announced(ViewEntry(f"id{i}", url(i)), SOURCE)
+        v.announced(f"id{i}", url(i), SOURCE)
     picked = [v.pick(1, 0.0)[0].state for _ in range(400)]
     assert 0.15 < picked.count("new") / 400 < 0.35
 
