@@ -56,7 +56,7 @@ def _gossip(layout: Layout, index: int) -> Gossip:
         samples=600, peers=peers, rng=rng,
     )  # fmt: skip
     for i, contact in enumerate(gossip.view.contacts()):
-        gossip.view.answered(contact, f"{1000 + i:032x}")
+        gossip.view.answered(contact, f"{1000 + i:032x}", f"10.1.0.{i + 1}")
     gossip.publish()
     return gossip
 

@@ -23,7 +23,7 @@ import trio
 from benchmarks.figures import Figure, median_ratio, median_seconds
 from p2pfl.clock import Clock
 from p2pfl.errors import PeerError
-from p2pfl.gossip.codec import ModelDecoder, encode_model, encode_weights
+from p2pfl.gossip.codec import ModelDecoder, encode_hello, encode_model, encode_weights
 from p2pfl.gossip.messages import Hello, Layout, Model, ModelHead, Sender, Task, TensorSpec, Vector
 from p2pfl.network.app import make_app
 from p2pfl.network.client import PeerClient
@@ -135,8 +135,8 @@ class _Service:
         self._latest = model
         return frame(self._vector) if model.head.wants_reply else None
 
-    def receive_hello(self, hello: Hello, source: str, size: int) -> Hello:
-        return hello
+    def receive_hello(self, hello: Hello, source: str, size: int) -> bytes:
+        return encode_hello(hello)
 
     def snapshot(self) -> tuple[str, Chunks]:
         return '"1"', frame(self._vector)

@@ -77,7 +77,7 @@ def as_json(status: Status) -> str:
 
 
 def as_table(status: Status) -> str:
-    """The status for people, ends with a newline: what the node does, what it refused, a row for each peer."""
+    """The status for people, ends with a newline: what it does, what it refused, a row for each peer."""
     out = io.StringIO()
     console = Console(file=out, width=max(80, shutil.get_terminal_size().columns))
     summary = Table(box=None, show_header=False, pad_edge=False)

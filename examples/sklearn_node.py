@@ -72,7 +72,9 @@ class SgdLearner:
         trained = np.concatenate([model.coef_.ravel(), model.intercept_]).astype(np.float32)
         return FitResult(trained, NO_STATE, steps, samples, losses / max(1, samples))
 
-    def evaluate(self, weights: Vector, limit: int = 0) -> Evaluation:
+    def evaluate(
+        self, weights: Vector, limit: int = 0, stop: Callable[[], bool] = lambda: False
+    ) -> Evaluation:
         held_out = slice(0, limit or None)
         inputs, labels = self._inputs(self._data.test_images[held_out]), self._data.test_labels[held_out]
         model = self._model(weights, learning_rate=1.0, weight_decay=0.0)

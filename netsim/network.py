@@ -179,7 +179,12 @@ class _Transport(httpx.AsyncBaseTransport):
         await exchange.arrived.wait()
         if exchange.error is not None:
             raise exchange.error
-        return httpx.Response(exchange.status, headers=exchange.headers, stream=_Chunks(exchange.reply))
+        return httpx.Response(
+            exchange.status,
+            headers=exchange.headers,
+            stream=_Chunks(exchange.reply),
+            extensions={"peer": receiver.name if receiver else ""},
+        )
 
 
 class _Chunks(httpx.AsyncByteStream):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -95,18 +96,22 @@ def read(journal: Path) -> Story:
     return story
 
 
+def check_installed() -> None:
+    """SetupError without matplotlib: better told before a run than after it."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise SetupError("pictures need matplotlib; install p2pfl-gossip[sim]")
+
+
 def draw(journal: Path, out: Path) -> list[Path]:
     """Write curves.png and labels.png into the folder `out`; their paths.
 
     Raises SetupError without matplotlib, StorageError if the journal cannot be read or a picture not written.
     """
-    story = read(journal)
-    try:
-        from matplotlib import rc_context
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-    except ImportError as error:
-        raise SetupError("pictures need matplotlib; install p2pfl-gossip[sim]") from error
+    check_installed()
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+    story = read(journal)
     paths = []
     with rc_context({"font.size": FONT, "axes.spines.top": False, "axes.spines.right": False}):
         for name, picture in (("curves.png", curves(story)), ("labels.png", labels(story))):

@@ -36,6 +36,7 @@ def run(config: SimConfig, devices: Sequence[Device] | None = None) -> dict[str,
     devices: one for each node, for the virtual engine; all alike by default. Raises UsageError, SetupError
     or SimulationError.
     """
+    report.check_installed()
     dataset = load(config.data)
     parts = shards(dataset, config.data, config.nodes)
     learner = TorchLearner(dataset, config.training.model)

@@ -22,6 +22,7 @@ from p2pfl.errors import ConfigError
 GossipMode = Literal["push", "pull", "push-pull"]
 MergeRule = Literal["mean", "age", "samples"]
 Schedule = Literal["constant", "cosine"]
+Codec = Literal["f32", "f16", "f32+deflate", "f16+deflate"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 T = TypeVar("T")
@@ -103,6 +104,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         check(self.rounds >= 0, "rounds must be 0 (until stopped) or more")
+        check(self.init_seed is None or 0 <= self.init_seed < 2**63, "init-seed must be in [0, 2^63)")
         check(
             self.local_epochs is None or self.local_steps is None,
             "local-epochs and local-steps exclude each other; give one of them",
@@ -147,7 +149,7 @@ class GossipConfig:
     interval: float = option(
         1.0, "Least time between a node's exchanges, in seconds; 0: as fast as it trains."
     )
-    codec: str = option("f32", "How weights travel: f32, f16 (half the bytes), or either with +deflate.")
+    codec: Codec = option("f32", "How weights travel: f32, f16 (half the bytes), or either with +deflate.")
     view_size: int = option(64, "Most peers that a node remembers.")
 
     def __post_init__(self) -> None:

@@ -82,17 +82,17 @@ class Courier:
         """
         patience = self._round_trip.deadline(4 * self._gossip.layout.size)
         with self._clock.deadline(patience):
-            while not (chosen := self._gossip.view.pick(1, self._clock.now())) and self._under_way:
+            while (
+                not (chosen := self._gossip.view.pick(1, self._clock.now(), explore=False))
+                and self._under_way
+            ):
                 await self._next_end()
         for contact in chosen:
             await self.exchange(contact, "push-pull", patience)
 
     async def ask_around(self) -> None:
         """Ask a random live contact whom it knows by now."""
-        live = [
-            contact for contact in self._gossip.view.pick(1, self._clock.now()) if contact.state == "live"
-        ]
-        for contact in live:
+        for contact in self._gossip.view.pick(1, self._clock.now(), explore=False):
             await self.hello(contact)
 
     def announce_done(self, *, to_all: bool) -> None:
@@ -193,8 +193,9 @@ class Courier:
         gossip = self._gossip
         if mode == "hello":
             hello, reply = await self._client.hello(contact.url, gossip.hello())
-            self._met(contact, hello.sender.id)
-            gossip.heard(hello.sender, hello.view, _host(contact.url), hello.round)
+            source = _host(reply, contact)
+            self._met(contact, hello.sender.id, source)
+            gossip.heard(hello, source)
             return reply
         if mode == "pull":
             reply, contact.etag = await self._client.pull(contact.url, contact.etag)
@@ -205,16 +206,16 @@ class Courier:
             if sender.id != contact.id:
                 raise BadAnswer(f"{contact.url} answered as {sender.id[:8]}, not {contact.id[:8]}")
             if models is None:
-                gossip.receive(reply.model, _host(contact.url))
+                gossip.receive(reply.model, _host(reply, contact))
                 self._service.heard_news()
             else:
                 models.append(reply.model)
         return reply
 
-    def _met(self, contact: Contact, id: str) -> None:
+    def _met(self, contact: Contact, id: str, source: str) -> None:
         """Somebody answered at this contact's address as `id`."""
         new = contact.state != "live"
-        dropped = self._gossip.view.answered(contact, id)
+        dropped = self._gossip.view.answered(contact, id, source)
         if dropped:
             self._observe(PeerDropped(id, contact.url, dropped))
         elif new:
@@ -227,13 +228,16 @@ class Courier:
             self._service.reject(error, contact.url, contact.id)
         cause = error.cause if isinstance(error, Refused) else error.reason
         if cause in INCOMPATIBLE:
-            view.refused(contact, str(error), now)
-            return
-        dropped = view.failed(contact, str(error), now)
+            if isinstance(error, Refused):
+                self._service.reject(error, contact.url, contact.id)
+            dropped = view.refused(contact, str(error), now)
+        else:
+            dropped = view.failed(contact, str(error), now)
         if dropped:
             self._observe(PeerDropped(contact.id, contact.url, dropped))
         self._service.heard_news()
 
 
-def _host(url: str) -> str:
-    return urlsplit(url).hostname or ""
+def _host(reply: Reply, contact: Contact) -> str:
+    """The address that a reply came from: the same text as requests from that node show."""
+    return reply.source or urlsplit(contact.url).hostname or ""

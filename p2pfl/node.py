@@ -54,6 +54,8 @@ log = logging.getLogger(__name__)
 JOIN_PEERS = 5
 # Longest time for that, in seconds: a peer that does not answer does not keep the node from training.
 JOIN_DEADLINE = 5.0
+# To fetch their models it waits longer by a model's size at this rate, in bytes a second.
+JOIN_RATE = 5_000_000
 # While a node waits for company it asks one of its peers for news this often, in seconds.
 REACQUAINT = 1.0
 # Longest time to close connections when the node stops, in seconds.
@@ -73,7 +75,7 @@ class Network(Protocol):
     """The network seam."""
 
     def transport(self) -> httpx.AsyncBaseTransport | None:
-        """What httpx sends through; None: its own."""
+        """What requests go through; None: TCP."""
         ...
 
     async def serve(self, app: ASGIApp, *, task_status: trio.TaskStatus[str]) -> None:
@@ -166,6 +168,8 @@ class Node:
                 courier = Courier(self.gossip, self.service, client, self._clock, self._observe, nursery)
                 try:
                     self._started()
+                    if not self._resumed:
+                        await self._checkpoint()  # its id is its own from now on
                     task_status.started(url)
                     await self._live(courier)
                 finally:
@@ -185,8 +189,10 @@ class Node:
             await self._round(courier)
         self._enter("settling")
         for _ in range(self.config.gossip.settle):
-            await self._settle_once(courier)
+            if self.gossip.view.contacts():  # else there is nobody to wait for
+                await self._settle_once(courier)
         await self._evaluate()
+        await self._checkpoint()
         self._enter("done")
         self.done.set()
         courier.announce_done(to_all=self.config.exit_when_done)
@@ -222,7 +228,7 @@ class Node:
             return
         chosen = [ahead[i] for i in self._rng.permutation(len(ahead))[:JOIN_PEERS]]
         models: list[Model] = []
-        with self._clock.deadline(JOIN_DEADLINE + courier.patience()):
+        with self._clock.deadline(JOIN_DEADLINE + 4 * self.gossip.layout.size / JOIN_RATE):
             async with trio.open_nursery() as nursery:
                 for contact in chosen:
                     nursery.start_soon(courier.fetch, contact, models)
@@ -291,6 +297,8 @@ class Node:
                 if self._merge():
                     self._publish()
                     await self._evaluate()
+                    await self._pace(0.0)  # however many peers still train: one evaluation an interval
+                    self._last_tell = self._clock.now()
                 else:
                     await news.wait()
         # Somebody may still be told by us, or wait for an answer that is under way.
@@ -305,6 +313,7 @@ class Node:
         """ConfigError if peers would refuse how this node presents itself."""
         try:
             decode_hello(encode_hello(self.gossip.hello()), self.gossip.task, self.gossip.layout)
+            self.gossip.check_head_fits()
         except (FrameError, DataError) as error:
             raise ConfigError(
                 f"peers would refuse this node's name, advertised URL or task: {error}"

@@ -10,8 +10,9 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from p2pfl.errors import PeerError
+from p2pfl.errors import PeerError, Refused
 from p2pfl.events import Observe, Rejected, Served
+from p2pfl.gossip.codec import encode_hello
 from p2pfl.gossip.messages import Hello, Layout, Model, Sender, Task
 from p2pfl.gossip.protocol import Gossip
 
@@ -67,12 +68,13 @@ class NodeService:
         self._served("push-pull" if reply else "push", model.head.sender, source, size, sent)
         return reply
 
-    def receive_hello(self, hello: Hello, source: str, size: int) -> Hello:
-        contact = self._gossip.heard(hello.sender, hello.view, source, hello.round)
+    def receive_hello(self, hello: Hello, source: str, size: int) -> bytes:
+        contact = self._gossip.heard(hello, source)
         if contact is not None and hello.sender.state == "done":
             contact.awaits_us = True
-        self._served("hello", hello.sender, source, size, 0)
-        return self._gossip.hello()
+        answer = encode_hello(self._gossip.hello())
+        self._served("hello", hello.sender, source, size, len(answer))
+        return answer
 
     def snapshot(self) -> tuple[str, tuple[bytes, memoryview]]:
         return self._gossip.etag(), self._gossip.frame()
@@ -81,7 +83,7 @@ class NodeService:
         self._observe(Served("pull", "", 0, size))
 
     def reject(self, error: PeerError, source: str, peer: str) -> None:
-        self._count(error.reason, source, peer, str(error))
+        self._count(error.cause if isinstance(error, Refused) else error.reason, source, peer, str(error))
 
     def ready(self) -> bool:
         return bool(self._gossip.view.live())

@@ -38,7 +38,7 @@ NOTABLE = ("started", "state-changed", "joined", "peer-added", "peer-dropped", "
 class ThreadCompute:
     """The compute seam of a process: the learner in a worker thread, one job at a time.
 
-    A cancelled fit is told to stop, ends after the batch under way, and only then the cancellation goes on:
+    A cancelled job is told to stop, ends after the batch under way, and only then the cancellation goes on:
     no thread outlives the node.
     """
 
@@ -46,36 +46,35 @@ class ThreadCompute:
         self._learner = learner
 
     async def fit(self, weights: Vector, optimiser: Vector, plan: FitPlan) -> FitResult:
-        stop = threading.Event()
-
-        async def tell_when_cancelled() -> None:
-            try:
-                await trio.sleep_forever()
-            finally:
-                stop.set()
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(tell_when_cancelled)
-            result = await _in_thread(partial(self._learner.fit, weights, optimiser, plan, stop.is_set))
-            nursery.cancel_scope.cancel()
-        return result
+        return await _in_thread(partial(self._learner.fit, weights, optimiser, plan))
 
     async def evaluate(self, weights: Vector, limit: int) -> Evaluation:
         return await _in_thread(partial(self._learner.evaluate, weights, limit))
 
 
-async def _in_thread(work: Callable[[], R]) -> R:
-    """Run `work` in a worker thread. Its result never belongs to that thread alone.
+async def _in_thread(work: Callable[[Callable[[], bool]], R]) -> R:
+    """Run work(stop) in a worker thread; stop() says True once the caller is cancelled.
 
-    Trio's idle threads keep what they returned last; if arrays that rest on torch's memory died with such a
-    thread while the interpreter shuts down, torch would end the process.
+    Its result never belongs to that thread alone: trio's idle threads keep what they returned last, and if
+    arrays that rest on torch's memory die with such a thread while the interpreter shuts down, torch ends the
+    process.
     """
+    stop = threading.Event()
     results: list[R] = []
 
     def put() -> None:
-        results.append(work())
+        results.append(work(stop.is_set))
 
-    await trio.to_thread.run_sync(put)
+    async def tell_when_cancelled() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            stop.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(tell_when_cancelled)
+        await trio.to_thread.run_sync(put)
+        nursery.cancel_scope.cancel()
     return results[0]
 
 
@@ -95,9 +94,10 @@ def start(config: NodeConfig, learner: Learner | None = None) -> int:
 
 
 async def _main(config: NodeConfig, learner: Learner, own: Shard) -> int:
-    rng = np.random.default_rng(config.seed)
     state = StateDirectory(config.state_dir) if config.state_dir else None
     resume = state.load() if state else None
+    # A resumed node goes on with other numbers than those of its first rounds.
+    rng = np.random.default_rng(None if config.seed is None else (config.seed, resume.round if resume else 0))
     if resume is not None:
         _check_same(resume, learner, config)
     journal = JournalFile(Path(config.journal)) if config.journal else None
@@ -170,14 +170,9 @@ def _observer(clock: Clock, journal: JournalFile | None) -> Observe:
             journal.append({"t": round(now - began[0], 6), **fields})
         level = logging.INFO if event.kind in NOTABLE else logging.DEBUG
         if log.isEnabledFor(level):
-            fields.pop("confusion", None)
-            log.log(level, " ".join(f"{key}={_shown(value)}" for key, value in fields.items()))
+            shown = {
+                key: value for key, value in fields.items() if key not in ("event", "confusion", "labels")
+            }
+            log.log(level, event.kind, extra={"fields": shown})
 
     return observe
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    text = str(value)
-    return f'"{text}"' if " " in text else text

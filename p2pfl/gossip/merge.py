@@ -63,6 +63,20 @@ def weighted_mean(
     scratch = np.empty(min(BLOCK, size), dtype=np.float32)
     equal = bool(np.all(weights == weights[0]))
     factors = [np.float32(weight) for weight in weights]
+    with np.errstate(over="ignore", invalid="ignore"):  # the caller looks at the result
+        _add_up(vectors, factors, equal, change, merged, scratch)
+    return merged
+
+
+def _add_up(
+    vectors: Sequence[Vector],
+    factors: Sequence[np.float32],
+    equal: bool,
+    change: tuple[Vector, Vector] | None,
+    merged: Vector,
+    scratch: Vector,
+) -> None:
+    size = merged.size
     for start in range(0, size, BLOCK):
         block = slice(start, min(start + BLOCK, size))
         total, part = merged[block], scratch[: block.stop - start]
@@ -79,7 +93,12 @@ def weighted_mean(
         if change is not None:
             np.subtract(change[0][block], change[1][block], out=part)
             np.add(total, part, out=total)
-    return merged
+
+
+def is_finite(vector: Vector) -> bool:
+    """Whether every element is finite. NaN and infinity survive addition, so a finite sum proves it."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(np.add.reduce(vector)) or np.isfinite(vector).all())
 
 
 def coordinate_median(vectors: Sequence[Vector]) -> Vector:
@@ -90,7 +109,8 @@ def coordinate_median(vectors: Sequence[Vector]) -> Vector:
     """
     size = vectors[0].size
     merged = np.empty(size, dtype=np.float32)
-    for start in range(0, size, BLOCK):
-        block = slice(start, start + BLOCK)
-        merged[block] = np.median(np.stack([vector[block] for vector in vectors]), axis=0)
+    with np.errstate(over="ignore"):  # the caller looks at the result
+        for start in range(0, size, BLOCK):
+            block = slice(start, start + BLOCK)
+            merged[block] = np.median(np.stack([vector[block] for vector in vectors]), axis=0)
     return merged

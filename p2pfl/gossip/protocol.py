@@ -7,7 +7,7 @@ node.py trains, sends and sleeps; service.py answers requests.
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -27,7 +27,7 @@ from p2pfl.gossip.messages import (
     Vector,
     ViewEntry,
 )
-from p2pfl.gossip.view import Contact, View
+from p2pfl.gossip.view import PASSED_ON, Contact, View
 
 # Senders whose last merged snapshot is remembered, so that a model delivered twice is merged once.
 REMEMBERED = 256
@@ -88,12 +88,15 @@ class Gossip:
     def join(self, models: list[Model]) -> bool:
         """Start from the median of some peers' models: weights and age, never the round.
 
-        False (nothing done) if none of them has trained.
+        False (nothing done) if none of them has trained, or their median overflows.
         """
         models = [model for model in models if model.head.age > 0]
         if not models:
             return False
-        self.weights = merge.coordinate_median([model.weights for model in models])
+        median = merge.coordinate_median([model.weights for model in models])
+        if not merge.is_finite(median):
+            return False
+        self.weights = median
         self.age = float(np.median([model.head.age for model in models]))
         self.publish()
         return True
@@ -107,6 +110,8 @@ class Gossip:
 
     def merge(self) -> Merge | None:
         """Merge the own model with the inbox; None if there was nothing in it.
+
+        If the result overflows, the own model is kept: it then has the whole weight in the Merge returned.
 
         What arrived while the node trained meets the weights that training started from, and what training
         did is added: rule(base, inbox) + (own - base). This is D-PSGD's step (Lian et al. 2017, algorithm 1),
@@ -122,8 +127,12 @@ class Gossip:
         samples = [float(self.samples), *(float(model.head.samples) for model in models)]
         weights = merge.shares(self._config.merge, ages, samples)
         change = None if self._base is None else (self.weights, base)
-        self.weights = merge.weighted_mean([base, *(model.weights for model in models)], weights, change)
-        self.age = merge.merged_age(weights, ages) + (before - base_age)
+        merged = merge.weighted_mean([base, *(model.weights for model in models)], weights, change)
+        if merge.is_finite(merged):
+            self.weights = merged
+            self.age = merge.merged_age(weights, ages) + (before - base_age)
+        else:  # finite models may still overflow in sum; what cannot be represented is not taken over
+            weights = np.eye(1, len(weights))[0]
         self._base = None
         senders = tuple(model.head.sender.id for model in models)
         return Merge(senders, tuple(float(weight) for weight in weights), before, self.age)
@@ -139,8 +148,11 @@ class Gossip:
 
     def frame(self, *, wants_reply: bool = False) -> tuple[bytes, memoryview]:
         """The published snapshot as a model frame: head and weights."""
+        return encode_model(self._head(wants_reply=wants_reply), self._encoded())
+
+    def _head(self, *, wants_reply: bool) -> ModelHead:
         _, age, round = self._published
-        head = ModelHead(
+        return ModelHead(
             sender=self.sender(),
             task=self.task,
             fingerprint=self.layout.fingerprint,
@@ -151,7 +163,13 @@ class Gossip:
             wants_reply=wants_reply,
             view=self.view.passed_on(),
         )
-        return encode_model(head, self._encoded())
+
+    def check_head_fits(self) -> None:
+        """DataError if task and sender leave no room in a frame's head for a view of the longest urls."""
+        host = ".".join(["x" * 59] * 4)
+        longest = ViewEntry("x" * 64, f"https://{host}:65535")
+        head = replace(self._head(wants_reply=True), view=(longest,) * PASSED_ON)
+        encode_model(head, self._encoded())
 
     def etag(self) -> str:
         """Names the published weights: equal on two nodes that publish equal weights."""
@@ -173,29 +191,28 @@ class Gossip:
 
     def receive(self, model: Model, source: str) -> bool:
         """A valid model arrived from address `source`; False if the inbox had no room for it."""
-        self.heard(model.head.sender, model.head.view, source, model.head.round)
-        known = self.view.known(model.head.sender.id) is not None
+        contact = self.heard(model.head, source)
+        known = contact is not None and contact.source == source  # else anybody could speak in its name
         return self._inbox.put(model, source, known=known)
 
-    def heard(self, sender: Sender, view: tuple[ViewEntry, ...], source: str, round: int) -> Contact | None:
+    def heard(self, message: Hello | ModelHead, source: str) -> Contact | None:
         """Somebody at `source` spoke: note its state, remember whom it names.
 
         Returns its contact, if it is known.
         """
+        sender = message.sender
         contact = self.view.known(sender.id)
         url = complete(sender.url, source)
         if contact is not None:
-            contact.name, contact.node_state, contact.round = sender.name, sender.state, round
+            contact.name, contact.node_state, contact.round = sender.name, sender.state, message.round
         else:
             self.view.announced(sender.id, url, source)
         self.view.spoke(url)
-        for entry in view:
-            if self.view.known(entry.id) is None:
+        for entry in message.view:
+            known = self.view.known(entry.id)
+            if known is None or known.state != "live":
                 self.view.announced(entry.id, complete(entry.url, source), source)
         return contact
-
-    def waiting_models(self) -> int:
-        return len(self._inbox)
 
     def _is_news(self, model: Model) -> bool:
         """False for a snapshot that this sender's last merged one already was (a retry, a duplicate)."""

@@ -15,12 +15,13 @@ import numpy as np
 
 from p2pfl.gossip import deadlines
 from p2pfl.gossip.addresses import callable_url
+from p2pfl.gossip.fields import MAX_VIEW
 from p2pfl.gossip.messages import NodeState, ViewEntry
 
 ContactState = Literal["new", "live", "unreachable", "refused"]
 
-# Entries of its view that a node passes on with a message.
-PASSED_ON = 8
+# Entries of its view that a node passes on with a message: as many as one may carry.
+PASSED_ON = MAX_VIEW
 
 # Share of picks that try an address which has not answered yet, once enough others have: exploring costs a
 # message, and the view needs to grow and renew itself only slowly.
@@ -32,7 +33,7 @@ FORGET_AFTER = 8
 
 @dataclass(eq=False)
 class Contact:
-    """One address. id: "" until it answered or was announced.
+    """One address. id: "" until it answered or was announced.  source: the host that it answered from.
 
     retry_at: not called before this time.  node_state, round: what it said last.
     etag: names the snapshot of it that we pulled last.  bytes and exchanges: model exchanges and hellos.
@@ -40,6 +41,7 @@ class Contact:
 
     url: str
     id: str = ""
+    source: str = ""
     configured: bool = False
     state: ContactState = "new"
     name: str = ""
@@ -118,7 +120,10 @@ class View:
         """Somebody at `source` named this node; True if it is a new address to call."""
         if id == self._own_id or not url or url == self._own_url:
             return False
-        if url in self._contacts or id in self._answered or not callable_url(url, source):
+        known = self._answered.get(id)  # of one that is not live this may be the new address
+        if url in self._contacts or (known is not None and known.state == "live"):
+            return False
+        if not callable_url(url, source):
             return False
         waiting = [
             c.url for c in self._contacts.values() if c.state == "new" and not (c.configured or c.busy)
@@ -129,22 +134,23 @@ class View:
         return True
 
     def spoke(self, url: str) -> None:
-        """A node spoke to us and says that it listens at `url`: if that is a contact, do not back off."""
+        """A node of our task spoke, and says that it listens at `url`: a contact is tried again at once."""
         contact = self._contacts.get(url)
-        if contact is not None and contact.state != "refused":
+        if contact is not None:
             contact.retry_at = 0.0
 
-    def pick(self, count: int, now: float) -> list[Contact]:
-        """Up to `count` random contacts to exchange with: not busy, not backing off."""
-        due = [
-            c for c in self._contacts.values() if not c.busy and c.retry_at <= now and c.state != "refused"
-        ]
+    def pick(self, count: int, now: float, *, explore: bool = True) -> list[Contact]:
+        """Up to `count` random contacts to exchange with: not busy, not backing off.
+
+        explore: now and then one that has not answered yet; otherwise such only for want of live ones.
+        """
+        due = [c for c in self._contacts.values() if not c.busy and c.retry_at <= now]
         tried = self._sample([c for c in due if c.state == "live"], count)
         fresh = self._sample([c for c in due if c.state != "live"], count)
         chosen: list[Contact] = []
         while len(chosen) < count and (tried or fresh):
-            explore = not tried or (fresh and self._rng.random() < EXPLORE)
-            chosen.append(fresh.pop() if explore else tried.pop())
+            try_fresh = not tried or (fresh and explore and self._rng.random() < EXPLORE)
+            chosen.append(fresh.pop() if try_fresh else tried.pop())
         return chosen
 
     def strangers(self, now: float) -> list[Contact]:
@@ -156,8 +162,11 @@ class View:
         times = [c.retry_at for c in self._contacts.values() if c.state != "live" and not c.busy]
         return min(times, default=None)
 
-    def answered(self, contact: Contact, id: str) -> str:
-        """`contact` answered as `id`. "" if it is (now) live, else why it left the view."""
+    def answered(self, contact: Contact, id: str, source: str) -> str:
+        """`contact` answered as `id` from address `source`.
+
+        Returns "" if it is (now) live, else why it left the view.
+        """
         if id == self._own_id:
             return self._drop(contact, "it is this node")
         # One that answered before may come back as another: it was restarted without its state.
@@ -168,11 +177,12 @@ class View:
             if twin.state == "live":
                 return self._drop(contact, f"the same node as {twin.url}")
             self._drop(twin, f"moved to {contact.url}")
-        if contact.state == "new":
+        if contact.id not in self._answered:
             self._make_room()
         self._answered.pop(contact.id, None)
         self._answered[id] = contact
-        contact.id, contact.state, contact.failures, contact.retry_at = id, "live", 0, 0.0
+        contact.id, contact.source, contact.state = id, source, "live"
+        contact.failures, contact.retry_at = 0, 0.0
         contact.detail = ""
         return ""
 
@@ -187,11 +197,17 @@ class View:
             contact.state = "unreachable"
         return ""
 
-    def refused(self, contact: Contact, detail: str, now: float) -> None:
-        """`contact` is a node that will not talk to us: another task or model."""
+    def refused(self, contact: Contact, detail: str, now: float) -> str:
+        """`contact` is of another task or model: it leaves the view, unless the user named it.
+
+        Returns why if it left.
+        """
+        if not contact.configured:
+            return self._drop(contact, detail)
         self._answered.pop(contact.id, None)
         contact.state, contact.detail = "refused", detail
         contact.retry_at = now + deadlines.REFUSED_RETRY
+        return ""
 
     def _drop(self, contact: Contact, why: str) -> str:
         if self._contacts.get(contact.url) is contact:

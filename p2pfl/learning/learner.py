@@ -103,6 +103,11 @@ class Learner(Protocol):
         """
         ...
 
-    def evaluate(self, weights: Vector, limit: int = 0) -> Evaluation:
-        """On the held-out data, or a fixed sample of `limit` of it (0: all). `weights` is not modified."""
+    def evaluate(
+        self, weights: Vector, limit: int = 0, stop: Callable[[], bool] = lambda: False
+    ) -> Evaluation:
+        """On the held-out data, or a fixed sample of `limit` of it (0: all). `weights` is not modified.
+
+        stop: asked between batches; once True, the result is of the samples looked at so far.
+        """
         ...

@@ -27,7 +27,7 @@ SAMPLE_SEED = 30  # constant: every node and every run judges by the same sample
 class TorchLearner:
     """Plain SGD on the cross-entropy of a module over a data set held in memory.
 
-    threads: torch's, for one operation; see DESIGN fact 8 before taking more than one.
+    threads: torch's, for one operation. More than one slows small models down: the threads wait by spinning.
     Raises ModelError if the model cannot be built for the data set's task.
     """
 
@@ -92,7 +92,9 @@ class TorchLearner:
                 steps, samples, loss_sum = steps + 1, samples + len(y), loss_sum + loss.item() * len(y)
         return FitResult(net.vector(), momentum.numpy(), steps, samples, loss_sum / max(1, samples))
 
-    def evaluate(self, weights: Vector, limit: int = 0) -> Evaluation:
+    def evaluate(
+        self, weights: Vector, limit: int = 0, stop: Callable[[], bool] = lambda: False
+    ) -> Evaluation:
         """See Learner.evaluate. A sample has each class's share of the held-out data."""
         torch.set_num_threads(self._threads)
         self._net.load(weights)
@@ -104,10 +106,13 @@ class TorchLearner:
         loss_sum = 0.0
         with torch.inference_mode():
             for part in torch.split(chosen, EVALUATED):
+                if stop():
+                    break
                 scores, y = self._net.module(self._normalised(images[part])), labels[part]
                 loss_sum += functional.cross_entropy(scores, y, reduction="sum").item()
                 confusion += torch.bincount(y * classes + scores.argmax(1), minlength=classes * classes)
-        return Evaluation(loss_sum / len(chosen), confusion.view(classes, classes).numpy())
+        looked_at = max(1, int(confusion.sum()))
+        return Evaluation(loss_sum / looked_at, confusion.view(classes, classes).numpy())
 
     def _batches(self, plan: FitPlan) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """`plan.steps` batches of normalised images and labels, each pass in an order of its own."""

@@ -35,7 +35,6 @@ from p2pfl.gossip.codec import (
     MEDIA_TYPE,
     ModelDecoder,
     decode_hello,
-    encode_hello,
     largest_model,
 )
 from p2pfl.gossip.messages import Hello, Layout, Model, Task
@@ -76,8 +75,8 @@ class Service(Protocol):
     def receive_model(self, model: Model, source: str, size: int) -> Chunks | None:
         """A model was posted; the reply frame of a push-pull, or None. May raise a PeerError to refuse it."""
 
-    def receive_hello(self, hello: Hello, source: str, size: int) -> Hello:
-        """A hello was posted; ours. May raise a PeerError to refuse it."""
+    def receive_hello(self, hello: Hello, source: str, size: int) -> bytes:
+        """A hello was posted; ours, encoded. May raise a PeerError to refuse it."""
 
     def snapshot(self) -> tuple[str, Chunks]:
         """(ETag in its quotes, frame) of GET /v1/model."""
@@ -234,7 +233,7 @@ class _Membership:
             await body.read(collect, self._clock, self._body_timeout)
             hello = decode_hello(bytes(data), service.task, service.layout)
             peer = hello.sender.id
-            answer = encode_hello(service.receive_hello(hello, source, len(data)))
+            answer = service.receive_hello(hello, source, len(data))
         except PeerError as error:
             await _refuse(service, error, source, peer, body, send)
             return

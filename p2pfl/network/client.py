@@ -26,9 +26,13 @@ _ACCEPT = ("accept", MEDIA_TYPE)
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back. peer: its id, "" if it did not say. sent, received: bytes of the two bodies."""
+    """What came back. peer: its id, "" if it did not say. sent, received: bytes of the two bodies.
+
+    source: the address that answered, as requests from there would show it.
+    """
 
     peer: str
+    source: str
     model: Model | None
     sent: int
     received: int
@@ -60,27 +64,27 @@ class PeerClient:
             _expect(url, response, 200)
             await _read(response, collect)
         theirs = decode_hello(bytes(answer), self._task, self._layout)
-        return theirs, Reply(theirs.sender.id, None, len(body), len(answer))
+        return theirs, Reply(theirs.sender.id, _source(response), None, len(body), len(answer))
 
     async def push(self, url: str, chunks: tuple[bytes, memoryview]) -> Reply:
         """Post a model frame; the reply has a model if the frame's head asked for one."""
         sent = sum(memoryview(chunk).nbytes for chunk in chunks)
         async with self._ask("POST", url, "/v1/exchange", [_FORM, _ACCEPT], chunks) as response:
             if response.status_code == 204:
-                return Reply("", None, sent, 0)
+                return Reply("", _source(response), None, sent, 0)
             _expect(url, response, 200)
             model, received = await self._model(response)
-        return Reply(model.head.sender.id, model, sent, received)
+        return Reply(model.head.sender.id, _source(response), model, sent, received)
 
     async def pull(self, url: str, etag: str | None) -> tuple[Reply, str | None]:
         """Get a node's model unless it is still the one named by `etag`; returns the new ETag too."""
         headers = [_ACCEPT] if etag is None else [_ACCEPT, ("if-none-match", etag)]
         async with self._ask("GET", url, "/v1/model", headers, ()) as response:
             if response.status_code == 304:
-                return Reply("", None, 0, 0), etag
+                return Reply("", _source(response), None, 0, 0), etag
             _expect(url, response, 200)
             model, received = await self._model(response)
-            return Reply(model.head.sender.id, model, 0, received), _etag(response)
+            return Reply(model.head.sender.id, _source(response), model, 0, received), _etag(response)
 
     async def aclose(self) -> None:
         await self._transport.aclose()
@@ -162,6 +166,11 @@ def _expect(url: str, response: httpx.Response, status: int) -> None:
         raise BadAnswer(
             f"{url} is not a p2pfl node: it answered with {problems.one_line(kind) or 'no media type'}"
         )
+
+
+def _source(response: httpx.Response) -> str:
+    """The address that answered, which the transport tells; "" from one that does not."""
+    return str(response.extensions.get("peer", ""))
 
 
 def _etag(response: httpx.Response) -> str | None:

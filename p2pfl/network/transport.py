@@ -54,6 +54,7 @@ class TcpTransport(httpx.AsyncBaseTransport):
             headers=response.headers.raw_items(),
             stream=_Answer(self, connection, response),
             request=request,
+            extensions={"peer": connection.peer},
         )
 
     async def aclose(self) -> None:
@@ -115,12 +116,16 @@ class _Origin:
 
 
 class _Connection:
-    """One TCP connection and the request on it. A new h11 object serves each request."""
+    """One TCP connection and the request on it. A new h11 object serves each request.
+
+    peer: the address at the other end, as a server would show a client's.
+    """
 
     def __init__(self, origin: _Origin, stream: _Stream) -> None:
         self.origin = origin
         self.idle_since = 0.0
         self._stream = stream
+        self.peer = str(self._socket().getpeername()[0])
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
         self._left: int | None = None  # bytes of the answer's body still to come; None: h11 finds its end
         self._rest = b""  # what came with the head of the answer

@@ -13,7 +13,6 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -47,33 +46,11 @@ class Checkpoint:
     version: int
 
 
-class Store(Protocol):
-    """The storage seam: keeps the newest checkpoint."""
-
-    def load(self) -> Checkpoint | None:
-        """The last checkpoint saved, None if there is none. StorageError if it is damaged."""
-        ...
-
-    def save(self, checkpoint: Checkpoint) -> None:
-        """Keep `checkpoint` instead of the last one. StorageError if that fails: the last one stays."""
-        ...
-
-
-class MemoryState:
-    """A store that lasts as long as its owner. Keeps the arrays, not copies: they must not be modified."""
-
-    def __init__(self) -> None:
-        self._last: Checkpoint | None = None
-
-    def load(self) -> Checkpoint | None:
-        return self._last
-
-    def save(self, checkpoint: Checkpoint) -> None:
-        self._last = checkpoint
-
-
 class StateDirectory:
-    """A store in a folder, made if it is not there. StorageError if it cannot be written to."""
+    """Keeps the newest checkpoint in a folder, which is made if it is not there.
+
+    StorageError if it cannot be written to.
+    """
 
     def __init__(self, path: str | Path) -> None:
         self._folder = Path(path)

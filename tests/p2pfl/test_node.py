@@ -314,7 +314,7 @@ async def test_a_node_goes_on_from_its_checkpoint():
         nursery.cancel_scope.cancel()
     assert len(node.events(Trained)) == 1
     assert node.node.gossip.weights.tolist() == [3.0] * 4
-    assert [checkpoint.round for checkpoint in node.saved] == [3]
+    assert [checkpoint.round for checkpoint in node.saved] == [3, 3]  # after the round, and done
     assert node.saved[0].version > 9
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from p2pfl.config import GossipConfig
+from p2pfl.errors import DataError
 from p2pfl.gossip.codec import ModelDecoder
 from p2pfl.gossip.messages import Layout, Model, Sender, Task, TensorSpec, ViewEntry
 from p2pfl.gossip.protocol import REMEMBERED, Gossip
@@ -156,8 +157,64 @@ def test_a_senders_address_and_view_become_contacts_to_call():
 def test_what_a_known_peer_says_of_itself_is_noted():
     me, you = gossip("me", peers=("http://10.0.0.2:8470",)), gossip("you")
     (contact,) = me.view.contacts()
-    me.view.answered(contact, "you")
+    me.view.answered(contact, "you", "10.0.0.2")
     you.state = "done"
     train(you, 1.0)
     me.receive(said(you), "10.0.0.2")
     assert (contact.node_state, contact.round) == ("done", 1)
+
+
+def test_a_merge_that_overflows_keeps_the_own_model():
+    me = gossip("me")
+    train(me, 1.0)
+    for i in range(2):
+        liar = gossip(f"liar{i}")
+        train(liar, 3.4e38)
+        me.receive(said(liar), f"10.6.6.{i}")
+    merged = me.merge()
+    assert merged is not None
+    assert merged.weights == (1.0, 0.0, 0.0)
+    assert me.weights.tolist() == [1.0] * 4
+    assert me.age == 100.0
+
+
+def test_a_joiner_does_not_start_from_a_median_that_overflows():
+    me, peers = gossip(), [gossip("p0"), gossip("p1")]
+    for peer in peers:
+        train(peer, 3.4e38)
+    assert not me.join([said(peer) for peer in peers])
+    assert me.weights.tolist() == [0.0] * 4
+
+
+def test_a_stolen_id_from_another_address_displaces_no_known_peers_model():
+    urls = tuple(f"http://10.0.1.{i}:8470" for i in range(70))
+    me = gossip("me", peers=urls)
+    peers = [gossip(f"p{i}") for i in range(64)]
+    for i, (contact, peer) in enumerate(zip(me.view.contacts(), peers, strict=False)):
+        me.view.answered(contact, peer.id, f"10.0.1.{i}")
+        train(peer, 1.0)
+        me.receive(said(peer), f"10.0.1.{i}")
+    for peer in peers:
+        assert not me.receive(said(peer), "10.6.6.6")
+    merged = me.merge()
+    assert merged is not None
+    assert len(merged.senders) == 64
+    assert me.weights[0] == pytest.approx(64 / 65)
+
+
+def test_a_task_that_fills_the_head_is_refused_at_the_start():
+    classes = tuple(f"{i:0250d}" for i in range(254))
+    big = Gossip(
+        GossipConfig(),
+        id="me",
+        name="",
+        task=replace(TASK, classes=classes),
+        layout=LAYOUT,
+        weights=np.zeros(4, np.float32),
+        samples=1,
+        peers=(),
+        rng=np.random.default_rng(0),
+    )
+    big.frame()  # fits as long as the view is empty
+    with pytest.raises(DataError):
+        big.check_head_fits()

@@ -20,7 +20,7 @@ def meet(v: View, count: int) -> None:
     for i in range(count):
         v.announced(f"id{i}", url(i), SOURCE)
         (contact,) = (c for c in v.contacts() if c.url == url(i))
-        assert v.answered(contact, f"id{i}") == ""
+        assert v.answered(contact, f"id{i}", SOURCE) == ""
 
 
 def test_an_announced_contact_is_passed_on_only_after_it_answered():
@@ -28,7 +28,7 @@ def test_an_announced_contact_is_passed_on_only_after_it_answered():
     assert v.announced("a", url(1), SOURCE)
     assert v.passed_on() == ()
     (contact,) = v.strangers(0.0)
-    assert v.answered(contact, "a") == ""
+    assert v.answered(contact, "a", SOURCE) == ""
     assert v.passed_on() == (ViewEntry("a", url(1)),)
 
 
@@ -36,7 +36,7 @@ def test_an_announced_contact_that_answers_as_another_is_dropped():
     v = view()
     v.announced("a", url(1), SOURCE)
     (contact,) = v.contacts()
-    assert "announced as a" in v.answered(contact, "b")
+    assert "announced as a" in v.answered(contact, "b", SOURCE)
     assert v.contacts() == []
 
 
@@ -74,8 +74,8 @@ def test_a_live_contact_that_fails_is_tried_again_and_in_the_end_forgotten():
 def test_a_configured_contact_may_change_its_id_after_a_restart():
     v = view(configured=(url(1),))
     (contact,) = v.contacts()
-    v.answered(contact, "old")
-    assert v.answered(contact, "new") == ""
+    v.answered(contact, "old", SOURCE)
+    assert v.answered(contact, "new", SOURCE) == ""
     assert v.known("new") is contact
 
 
@@ -84,7 +84,7 @@ def test_a_learned_contact_that_was_restarted_without_its_state_is_kept_under_it
     meet(v, 1)
     (contact,) = v.live()
     v.failed(contact, "gone", 0.0)
-    assert v.answered(contact, "reborn") == ""
+    assert v.answered(contact, "reborn", SOURCE) == ""
     assert v.known("reborn") is contact
     assert v.known("id0") is None
 
@@ -95,24 +95,24 @@ def test_it_never_contacts_itself():
     assert [c.url for c in v.contacts()] == [url(2)]
     assert not v.announced("me", url(3), SOURCE)
     assert not v.announced("x", url(1), SOURCE)
-    assert v.answered(v.contacts()[0], "me") == "it is this node"
+    assert v.answered(v.contacts()[0], "me", SOURCE) == "it is this node"
     assert v.contacts() == []
 
 
 def test_one_node_under_two_addresses_is_one_contact():
     v = view(configured=(url(1), url(2)))
     first, second = v.contacts()
-    v.answered(first, "a")
-    assert "same node" in v.answered(second, "a")
+    v.answered(first, "a", SOURCE)
+    assert "same node" in v.answered(second, "a", SOURCE)
     assert v.live() == [first]
 
 
 def test_a_node_that_moved_replaces_its_unreachable_old_address():
     v = view(configured=(url(1), url(2)))
     first, second = v.contacts()
-    v.answered(first, "a")
+    v.answered(first, "a", SOURCE)
     v.failed(first, "gone", 0.0)
-    assert v.answered(second, "a") == ""
+    assert v.answered(second, "a", SOURCE) == ""
     assert v.contacts() == [second]
 
 
@@ -138,7 +138,7 @@ def test_answers_never_exceed_the_size_and_unreachable_ones_go_first():
     victim = v.live()[3]
     v.failed(victim, "gone", 0.0)
     v.announced("late", url(500), SOURCE)
-    v.answered(next(c for c in v.contacts() if c.id == "late"), "late")
+    v.answered(next(c for c in v.contacts() if c.id == "late"), "late", SOURCE)
     assert v.known("late") is not None
     assert victim not in v.contacts()
     meet(v, 40)
@@ -160,7 +160,6 @@ def test_pick_skips_busy_backing_off_and_refused_contacts():
     v.failed(backing_off, "slow", 0.0)
     v.refused(refused, "another task", 0.0)
     assert v.pick(4, 0.0) == [free]
-    assert refused.retry_at == deadlines.REFUSED_RETRY
 
 
 @pytest.mark.parametrize("live", [1, 5, 30])
@@ -177,3 +176,44 @@ def test_picks_are_distinct_and_as_many_as_there_are():
     v = view()
     meet(v, 5)
     assert sorted(c.id for c in v.pick(9, 0.0)) == [f"id{i}" for i in range(5)]
+
+
+def test_a_refused_configured_contact_is_tried_again_later_or_when_it_speaks():
+    v = view(configured=(url(1),))
+    (contact,) = v.contacts()
+    assert v.refused(contact, "another task", 0.0) == ""
+    assert v.pick(1, 0.0) == []
+    assert v.pick(1, deadlines.REFUSED_RETRY) == [contact]
+    v.spoke(url(1))
+    assert v.pick(1, 0.0) == [contact]
+    assert v.answered(contact, "a", SOURCE) == ""
+    assert v.live() == [contact]
+
+
+def test_refused_contacts_that_the_user_did_not_name_are_forgotten():
+    v = view(size=4)
+    for i in range(500):
+        v.announced(f"id{i}", url(i), SOURCE)
+        contact = v.contacts()[-1]
+        assert v.refused(contact, "another task", 0.0) == "another task"
+    assert v.contacts() == []
+
+
+def test_the_new_address_of_a_node_that_moved_is_learned():
+    v = view(configured=(url(1),))
+    (contact,) = v.contacts()
+    v.answered(contact, "a", SOURCE)
+    assert not v.announced("a", url(2), SOURCE)
+    v.failed(contact, "gone", 0.0)
+    assert v.announced("a", url(2), SOURCE)
+    moved = next(c for c in v.contacts() if c.url == url(2))
+    assert v.answered(moved, "a", SOURCE) == ""
+    assert v.contacts() == [moved]
+
+
+def test_pick_without_exploring_takes_live_ones_first():
+    v = view()
+    meet(v, 2)
+    v.announced("x", url(100), SOURCE)
+    assert all(v.pick(1, 0.0, explore=False)[0].state == "live" for _ in range(50))
+    assert {c.state for c in v.pick(3, 0.0, explore=False)} == {"live", "new"}

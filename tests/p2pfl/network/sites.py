@@ -73,9 +73,9 @@ class Site:
         self.models.append((model, source, size))
         return self.frame() if model.head.wants_reply else None
 
-    def receive_hello(self, hello: Hello, source: str, size: int) -> Hello:
+    def receive_hello(self, hello: Hello, source: str, size: int) -> bytes:
         self.hellos.append((hello, source, size))
-        return Hello(sender(self.id), self.task, self.layout.fingerprint, 7)
+        return encode_hello(Hello(sender(self.id), self.task, self.layout.fingerprint, 7))
 
     def snapshot(self) -> tuple[str, Chunks]:
         return self.etag, self.frame()

@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import save as to_bytes
 
 from p2pfl.errors import StorageError
-from p2pfl.storage.checkpoint import Checkpoint, MemoryState, StateDirectory, Store
+from p2pfl.storage.checkpoint import Checkpoint, StateDirectory
 
 
 def checkpoint(round: int = 3, seed: int = 0, optimiser: int = 5) -> Checkpoint:
@@ -43,22 +43,22 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "checkpoint.safetensors"
 
 
-@pytest.fixture(params=["memory", "directory"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    return MemoryState() if request.param == "memory" else StateDirectory(tmp_path / "new" / "state")
+@pytest.fixture
+def store(tmp_path: Path) -> StateDirectory:
+    return StateDirectory(tmp_path / "new" / "state")
 
 
-def test_nothing_saved_is_none(store: Store) -> None:
+def test_nothing_saved_is_none(store: StateDirectory) -> None:
     assert store.load() is None
 
 
-def test_last_save_comes_back(store: Store) -> None:
+def test_last_save_comes_back(store: StateDirectory) -> None:
     store.save(checkpoint(round=1, seed=1))
     store.save(checkpoint(round=2, seed=2))
     assert same(store.load(), checkpoint(round=2, seed=2))
 
 
-def test_stateless_optimiser_comes_back(store: Store) -> None:
+def test_stateless_optimiser_comes_back(store: StateDirectory) -> None:
     store.save(checkpoint(optimiser=0))
     assert same(store.load(), checkpoint(optimiser=0))
 
