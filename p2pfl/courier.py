@@ -72,8 +72,7 @@ class Courier:
     def tell(self, fanout: int, mode: GossipMode) -> None:
         """Start exchanges with up to `fanout` random contacts; returns at once."""
         for contact in self._gossip.view.pick(fanout, self._clock.now()):
-            contact.busy = True  # from now on, not only once its task has started
-            self._nursery.start_soon(self._tracked, contact, mode)
+            self._start(contact, mode)
 
     async def settle(self) -> None:
         """One push-pull with one random contact; waits for the reply, at most four usual times.
@@ -103,8 +102,7 @@ class Courier:
             if contact.busy:
                 self._owed.append(contact)  # told when the request under way has ended
             else:
-                contact.busy = True
-                self._nursery.start_soon(self._tracked, contact, "hello")
+                self._start(contact, "hello")
 
     async def finish(self) -> None:
         """Wait for the requests under way, at most LAST_CALLS seconds."""
@@ -134,8 +132,13 @@ class Courier:
         if contact.state == "live" or await self.hello(contact):
             await self._request(contact, mode, seconds, models)
 
-    async def _tracked(self, contact: Contact, mode: Mode) -> None:
+    def _start(self, contact: Contact, mode: Mode) -> None:
+        """A request in a task of its own; it counts from now on, not only once the task has begun."""
+        contact.busy = True
         self._under_way += 1
+        self._nursery.start_soon(self._tracked, contact, mode)
+
+    async def _tracked(self, contact: Contact, mode: Mode) -> None:
         try:
             if mode == "hello":
                 await self.hello(contact)

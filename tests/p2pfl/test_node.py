@@ -233,6 +233,20 @@ async def test_exit_when_done_leaves_when_all_are_done():
     assert max(villager.times(Stopped)[0] for villager in nodes) < last + 2
 
 
+async def test_the_last_one_done_tells_those_who_wait_before_it_leaves():
+    village = Village()
+    waiting = village.villager(0, (1,), rounds=1, exit_when_done=True)
+    last = village.villager(1, (0,), rounds=5, exit_when_done=True)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(village.network.run)
+        async with trio.open_nursery() as running:
+            await running.start(waiting.node.run)
+            await running.start(last.node.run)
+        nursery.cancel_scope.cancel()
+    assert last.events(Exchanged)[-1].mode == "hello"
+    assert waiting.times(Stopped)[0] < last.times(StateChanged)[-1] + 2
+
+
 async def test_exit_when_done_lingers_for_one_that_never_ends_but_not_longer():
     village = Village()
     leaver = village.villager(0, (1,), exit_when_done=True, linger=20.0)

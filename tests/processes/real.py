@@ -18,7 +18,9 @@ import httpx
 # it is many times what the slowest machine needs.
 HUNG = 120.0
 
-NODE = (sys.executable, "-m", "cli.main", "node", "start", "--listen", "127.0.0.1:0")
+NODE = (sys.executable, "-m", "cli.main", "node", "start")
+SKLEARN_NODE = (sys.executable, str(Path.cwd() / "examples" / "sklearn_node.py"))
+ANY_PORT = ("--listen", "127.0.0.1:0")
 
 
 class RealNode:
@@ -58,12 +60,12 @@ def _within(seconds: float, process: subprocess.Popen[str], read: Any) -> str:
 
 
 @contextmanager
-def nodes(folder: Path, *flags: tuple[str, ...]) -> Iterator[list[RealNode]]:
+def nodes(folder: Path, *flags: tuple[str, ...], command: tuple[str, ...] = NODE) -> Iterator[list[RealNode]]:
     """One process for each tuple of flags, all started at once; all gone at the end, whatever happens."""
     started: list[RealNode] = []
     try:
         for own in flags:
-            started.append(start(folder, *own))
+            started.append(start(folder, command, *own))
         yield started
     finally:
         for node in started:
@@ -71,9 +73,9 @@ def nodes(folder: Path, *flags: tuple[str, ...]) -> Iterator[list[RealNode]]:
             node.process.communicate()
 
 
-def start(folder: Path, *flags: str) -> RealNode:
+def start(folder: Path, command: tuple[str, ...], *flags: str) -> RealNode:
     process = subprocess.Popen(
-        [*NODE, *flags],
+        [*command, *ANY_PORT, *flags],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -86,5 +88,5 @@ def start(folder: Path, *flags: str) -> RealNode:
 def run(folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:
     """A node that is expected to end by itself."""
     return subprocess.run(
-        [*NODE, *flags], cwd=folder, capture_output=True, text=True, timeout=HUNG, check=False
+        [*NODE, *ANY_PORT, *flags], cwd=folder, capture_output=True, text=True, timeout=HUNG, check=False
     )
