@@ -24,7 +24,7 @@ RATIOS = {10: 0.8, 50: 0.7, 100: 0.6}  # nodes -> least share of the floor's ima
 ACCURACIES = {10: 0.95, 100: 0.865}  # nodes -> least mean accuracy, mean over SEEDS
 SEEDS = (0, 1, 2)
 WORKLOAD = ["--dataset", "mnist", "--model", "mlp", "--batch-size", "64", "--lr", "0.1"]
-GOSSIP = ["--gossip", "push", "--interval", "0", "--fanout", "3", "--settle", "4"]
+GOSSIP = ["--gossip", "push", "--interval", "0", "--fanout", "2", "--settle", "5"]
 
 
 def simulate(*flags: str) -> dict[str, Any]:

@@ -71,6 +71,7 @@ class VirtualEngine:
         clock = trio.testing.MockClock(autojump_threshold=0)
         with plain():
             run_deterministically(self._main, clock=clock)
+        self.outcome.first_job = self._pool.statistics.first_submit or 0.0
         self.outcome.weights = [node.gossip.weights for node in self._nodes]
         return self.outcome
 
@@ -78,7 +79,6 @@ class VirtualEngine:
         config = self._config
         network = SimulatedNetwork(UniformLinks(config.latency_seconds))
         self._nodes = [self._node(index, network) for index in range(config.nodes)]
-        self.outcome.first_job = time.perf_counter()
         async with trio.open_nursery() as nursery:
             await nursery.start(network.run)
             for node, device in zip(self._nodes, self._devices, strict=True):

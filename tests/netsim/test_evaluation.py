@@ -36,7 +36,12 @@ def test_nodes_evaluate_themselves_each_round_and_the_mean_model_once_a_round(tm
     for node in range(4):
         assert {round for index, round in own if index == node} == {1, 2, 3}
     means = [line for line in run.of("model-evaluated") if line["of"] == "mean"]
-    assert [(line["round"], line["final"]) for line in means] == [(1, False), (2, False), (3, False), (3, True)]
+    assert [(line["round"], line["final"]) for line in means] == [
+        (1, False),
+        (2, False),
+        (3, False),
+        (3, True),
+    ]
     assert final(run) == [0, 1, 2, 3, "-"]
 
 

@@ -79,7 +79,7 @@ def test_a_runs_journal_tells_its_whole_story(tmp_path: Path) -> None:
 
 
 def test_every_line_is_json_without_extensions(tmp_path: Path) -> None:
-    run = simulate(tmp_path, lr=1e20)  # diverges: losses and models that JSON cannot hold
+    run = simulate(tmp_path, model="mlp", lr=1e20)  # diverges: losses and models that JSON cannot hold
     assert run.of("diverged")
 
     def refuse(constant: str) -> None:

@@ -12,7 +12,7 @@ import netsim.virtual
 from netsim.journal import SIMULATOR
 from netsim.network import SimulatedNetwork
 from netsim.summary import summarise
-from tests.netsim.whole import IMAGES, WholeRun, simulate
+from tests.netsim.whole import IMAGES, simulate
 
 KEYS = [
     "nodes",
@@ -88,7 +88,7 @@ def recall(confusion: list[list[int]]) -> float:
     ids=lambda flat: " ".join(map(str, flat.values())) or "defaults",
 )
 def test_exchanges_and_bytes_are_those_that_crossed_the_network(
-    flat: dict[str, object], tmp_path: Path, networks: list[SimulatedNetwork]
+    flat: dict[str, Any], tmp_path: Path, networks: list[SimulatedNetwork]
 ) -> None:
     run = simulate(tmp_path, **flat)
     requests = run.of("exchanged")
@@ -124,10 +124,10 @@ def test_what_one_side_sent_the_other_received(tmp_path: Path) -> None:
     ],
     ids=str,
 )
-def test_images_are_steps_times_batches(flat: dict[str, object], images: int, tmp_path: Path) -> None:
+def test_images_are_steps_times_batches(flat: dict[str, Any], images: int, tmp_path: Path) -> None:
     run = simulate(tmp_path, **flat)
     assert run.summary["images_trained"] == images
-    assert len(run.of("trained")) == 4 * int(str(flat["rounds"]))
+    assert len(run.of("trained")) == 4 * int(flat["rounds"])
 
 
 def test_times_fit_together(tmp_path: Path) -> None:
@@ -156,5 +156,4 @@ def test_real_processes_have_no_virtual_time(tmp_path: Path) -> None:
     start["config"]["engine"] = "process"
     path = tmp_path / "other.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in run.lines))
-    assert WholeRun({}, tmp_path).of("run-started") != [start]  # the file itself is as it was
     assert summarise(path)["virtual_seconds"] is None
