@@ -12,11 +12,8 @@ compute, randomness, storage, observe.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Protocol
 from urllib.parse import urlsplit
 
-import httpx
 import numpy as np
 import trio
 
@@ -40,11 +37,12 @@ from p2pfl.events import (
 )
 from p2pfl.gossip.codec import decode_hello, encode_hello
 from p2pfl.gossip.messages import Layout, Model, NodeState, Task, Vector
-from p2pfl.gossip.protocol import Gossip
-from p2pfl.learning.learner import Evaluation, FitPlan, FitResult
+from p2pfl.gossip.protocol import Gossip, Merge
+from p2pfl.learning.learner import FitPlan, FitResult
 from p2pfl.learning.partition import Shard
-from p2pfl.network.app import ASGIApp, make_app
+from p2pfl.network.app import make_app
 from p2pfl.network.client import PeerClient
+from p2pfl.seams import Compute, Network, Save
 from p2pfl.service import NodeService, Score
 from p2pfl.storage.checkpoint import Checkpoint
 
@@ -61,30 +59,6 @@ REACQUAINT = 1.0
 # Longest time to close connections when the node stops, in seconds.
 CLOSING = 0.5
 WILDCARDS = ("0.0.0.0", "::")
-
-
-class Compute(Protocol):
-    """The compute seam: a learner behind a thread, a pool of processes, or anything that can await."""
-
-    async def fit(self, weights: Vector, optimiser: Vector, plan: FitPlan) -> FitResult: ...
-
-    async def evaluate(self, weights: Vector, limit: int) -> Evaluation: ...
-
-
-class Network(Protocol):
-    """The network seam."""
-
-    def transport(self) -> httpx.AsyncBaseTransport | None:
-        """What requests go through; None: TCP."""
-        ...
-
-    async def serve(self, app: ASGIApp, *, task_status: trio.TaskStatus[str]) -> None:
-        """Serve until cancelled; started(url) once requests are answered."""
-        ...
-
-
-# The storage seam: durable on return; raises StorageError.
-Save = Callable[[Checkpoint], Awaitable[None]]
 
 
 def announced(url: str) -> str:
@@ -284,23 +258,44 @@ class Node:
 
     async def _settle_once(self, courier: Courier) -> None:
         await self._pace(0.0)
+        if self._merge():  # what came since is not held back from the next peer
+            self._publish()
         self._last_tell = self._clock.now()
         await courier.settle()
         self._merge()
         self._publish()
 
     async def _stay(self, courier: Courier) -> None:
-        """Done is not gone: merge what arrives. Returns with exit_when_done, once the others are done too."""
+        """Done is not gone: merge what arrives. Returns with exit_when_done, once the others are done too.
+
+        What a node that still trains sends is a model of mostly its own last round; whoever merged one
+        settles again, or the done nodes would end apart, each with the round it happened to be told of.
+        """
+        interval = self.config.gossip.interval
+        owed = 0  # push-pulls still to do
+        stale = False  # merged since the last evaluation
         with self._clock.deadline(self.config.linger if self.config.exit_when_done else np.inf):
             while not (self.config.exit_when_done and self._all_done()):
                 news = self._next_news()
-                if self._merge():
+                merged = self._merge()
+                if merged is not None:
                     self._publish()
-                    await self._evaluate()
-                    await self._pace(0.0)  # however many peers still train: one evaluation an interval
-                    self._last_tell = self._clock.now()
-                else:
+                    stale = True
+                    if merged.fresh:
+                        owed = self.config.gossip.settle
+                # However many peers still train: one exchange and one evaluation an interval.
+                if not (stale or owed):
                     await news.wait()
+                elif self._clock.now() < self._last_tell + interval:
+                    await self._until(news, self._last_tell + interval)
+                else:
+                    self._last_tell = self._clock.now()
+                    if owed:
+                        owed -= 1
+                        courier.tell(1, "push-pull")
+                    if stale:
+                        stale = False
+                        await self._evaluate()
         # Somebody may still be told by us, or wait for an answer that is under way.
         await courier.finish()
 
@@ -340,13 +335,13 @@ class Node:
         self.gossip.state = state
         self._observe(StateChanged(state))
 
-    def _merge(self) -> bool:
+    def _merge(self) -> Merge | None:
         merged = self.gossip.merge()
         if merged is None:
-            return False
+            return None
         rule = self.config.gossip.merge
         self._observe(Merged(rule, merged.senders, merged.weights, merged.age_before, merged.age))
-        return True
+        return merged
 
     def _publish(self) -> None:
         self.gossip.publish()

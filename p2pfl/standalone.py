@@ -23,7 +23,8 @@ from p2pfl.learning.learner import Evaluation, FitPlan, FitResult, Learner
 from p2pfl.learning.partition import Shard, shard
 from p2pfl.learning.torch_learner import TorchLearner
 from p2pfl.network.server import HttpNetwork
-from p2pfl.node import Node, Save
+from p2pfl.node import Node
+from p2pfl.seams import Save
 from p2pfl.storage.checkpoint import Checkpoint, StateDirectory
 from p2pfl.storage.journal import JournalFile
 

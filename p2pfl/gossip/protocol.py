@@ -35,12 +35,16 @@ REMEMBERED = 256
 
 @dataclass(frozen=True)
 class Merge:
-    """What a merge did. senders: ids in the order of weights[1:]; weights[0] is the own share."""
+    """What a merge did. senders: ids in the order of weights[1:]; weights[0] is the own share.
+
+    fresh: one of the senders still trained, so that its last round is in what it sent.
+    """
 
     senders: tuple[str, ...]
     weights: tuple[float, ...]
     age_before: float
     age: float
+    fresh: bool
 
 
 class Gossip:
@@ -135,7 +139,8 @@ class Gossip:
             weights = np.eye(1, len(weights))[0]
         self._base = None
         senders = tuple(model.head.sender.id for model in models)
-        return Merge(senders, tuple(float(weight) for weight in weights), before, self.age)
+        fresh = any(model.head.sender.state == "training" for model in models)
+        return Merge(senders, tuple(float(weight) for weight in weights), before, self.age, fresh)
 
     def publish(self) -> None:
         """From now on peers get the present weights."""

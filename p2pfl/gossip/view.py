@@ -25,7 +25,7 @@ PASSED_ON = MAX_VIEW
 
 # Share of picks that try an address which has not answered yet, once enough others have: exploring costs a
 # message, and the view needs to grow and renew itself only slowly.
-EXPLORE = 0.125
+EXPLORE = 0.25
 
 # Failures in a row after which a contact that once answered is forgotten, unless the user named it.
 FORGET_AFTER = 8
