@@ -1,6 +1,6 @@
 """W1: MNIST over N simulated nodes, five rounds of one epoch, against plain loops on the same images.
 
-The nodes push to three peers after each round and end with four exchanges without training: about the least
+The nodes push to two peers after each round and end with five exchanges without training: about the least
 that holds the accuracies, and the same for every N. A push is cheaper than a push-pull, which moves two
 models; and the exchanges at the end cost the most, since no training goes on beside them. Evaluation is at
 the end only and not in the time.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import signal
 
 import pytest
 import trio
@@ -11,6 +12,8 @@ from trio.testing import MockClock
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # What a shell starts in the background ignores SIGINT, and so would all processes of the tests.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "virtual: run this coroutine test under trio's MockClock, which jumps")
 
 
