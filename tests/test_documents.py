@@ -30,7 +30,7 @@ import pytest
 import typer.main
 
 from cli.main import app
-from p2pfl.config import NodeConfig, build
+from p2pfl.config import NodeConfig, build, flatten
 
 ROOT = Path(__file__).parents[1]
 DOCS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -133,7 +133,7 @@ def test_console_block_runs(block: Block, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("block", marked("toml"))
 def test_toml_block_is_a_nodes_configuration(block: Block) -> None:
-    build(NodeConfig, tomllib.loads(block.text))
+    assert flatten(build(NodeConfig, tomllib.loads(block.text))).keys() >= tomllib.loads(block.text).keys()
 
 
 @by_page(DOCS)
