@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -15,15 +16,16 @@ app = typer.Typer(help="Run a node, or ask a running one how it is.", rich_marku
 
 @app.command()
 @takes(NodeConfig, file=True)
-def start(config: NodeConfig) -> None:
+def start(config: NodeConfig, reload: Callable[[], NodeConfig] | None) -> None:
     """Start a node: it trains, serves and exchanges until its rounds are done, then serves on.
 
-    Prints `listening on URL` when it answers. Ctrl-C and SIGTERM stop it cleanly.
+    Prints `listening on URL` when it answers. Ctrl-C and SIGTERM stop it cleanly; after SIGHUP it takes its
+    peers from the --config file as it is then.
     """
     logs.configure(config.log_level, as_json=config.log_json)
     from p2pfl import standalone
 
-    raise typer.Exit(standalone.start(config) or 0)
+    raise typer.Exit(standalone.start(config, reload=reload) or 0)
 
 
 @app.command("status")

@@ -7,6 +7,7 @@ import tomllib
 import types
 import typing
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
@@ -19,29 +20,47 @@ C = TypeVar("C")
 
 FILE_HELP = "TOML file with these options as keys; flags and environment variables win over it."
 
+ARGUMENT_HELP = "TOML file of a scenario, or the name of a ready one (p2pfl sim list); flags win over it."
 
-def takes(kind: type[C], *, file: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
+
+def takes(
+    kind: type[C], *, file: bool = False, load: Callable[[str | None, dict[str, object]], Any] | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """A decorator: command(config: kind, <own options>) gets a flag for each key of `kind`.
 
     The command is called with a built configuration. Only values that somebody gave reach build(): defaults
     live in `kind` alone. file: also offer `--config FILE`. ConfigError for what cannot be used.
+    A command with a parameter `reload` gets a function for it that makes the configuration anew from the file
+    as it is then, or None if there is no file.
+    load: the command also takes a file, as its argument, and gets load(file, flags) instead.
     """
     options = [_parameter(key) for key in keys(kind)]
     names = [option.name for option in options]
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         signature = inspect.signature(command, eval_str=True)
-        own = [parameter for name, parameter in signature.parameters.items() if name != "config"]
+        own = [p for name, p in signature.parameters.items() if name not in ("config", "reload")]
         before = [inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)]
         if file:
             before.append(_option("config", Path | None, None, FILE_HELP, metavar="FILE"))
+        if load is not None:
+            before.append(_argument("source", ARGUMENT_HELP))
+
+        def from_file(flags: Mapping[str, object], path: Path) -> C:
+            return combine(kind, flags, read(path), str(path))
 
         def wrapper(*, context: typer.Context, **values: Any) -> None:
             path: Path | None = values.pop("config", None)
             flags = {name: _flat(values.pop(name)) for name in names if _given(context, name)}
             rest = {name: value for name, value in values.items() if name not in names}
-            config = combine(kind, flags, read(path), str(path)) if path else build(kind, flags)
-            command(config, **rest)
+            if "reload" in signature.parameters:
+                rest["reload"] = partial(from_file, flags, path) if path is not None else None
+            if load is not None:
+                command(load(rest.pop("source"), flags), **rest)
+            elif path is not None:
+                command(from_file(flags, path), **rest)
+            else:
+                command(build(kind, flags), **rest)
 
         wrapper.__name__ = command.__name__
         wrapper.__doc__ = command.__doc__
@@ -107,6 +126,11 @@ def _parameter(key: Key) -> inspect.Parameter:
     if get_origin(kind) is tuple:  # repeatable, and each value may be a comma list
         return _option(key.name, list[str], [], key.help, envvar=key.env, metavar="<str,...>")
     return _option(key.name, kind | None if default is None else kind, default, key.help, envvar=key.env)
+
+
+def _argument(name: str, help: str) -> inspect.Parameter:
+    annotation = Annotated[str | None, typer.Argument(help=help, metavar="[SCENARIO]", show_default=False)]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
 def _option(name: str, kind: Any, default: Any, help: str, **more: Any) -> inspect.Parameter:

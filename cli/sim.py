@@ -22,20 +22,50 @@ def simulator() -> None:
     """Simulate many nodes on this machine."""  # a callback keeps `run` a command of its own
 
 
+def _load(source: str | None, flags: dict[str, object]) -> Any:
+    from netsim import scenario_file
+
+    return scenario_file.load(source, flags)
+
+
 @app.command()
-@takes(SimConfig)
+@takes(SimConfig, load=_load)
 def run(
-    config: SimConfig,
+    config: Any,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False,
+    no_report: Annotated[bool, typer.Option("--no-report", help="Leave out pictures and page.")] = False,
+    without_faults: Annotated[
+        bool, typer.Option("--without-faults", help="Leave out faults, losses and stragglers: to compare.")
+    ] = False,
 ) -> None:
-    """Run nodes until they are done; leaves a journal, a summary and pictures in a folder."""
+    """Run a scenario until its nodes are done; leaves a journal, a summary and a report in a folder."""
     logs.configure("warning", as_json=False)
     from netsim import run as simulation
 
+    scenario = config.without_faults() if without_faults else config
     # stdout is for the summary alone; progress, and whatever a library prints, is for people.
     with contextlib.redirect_stdout(sys.stderr):
-        summary = simulation.run(config)
+        summary = simulation.run(scenario, draw=not no_report)
     typer.echo(json.dumps(summary) if as_json else as_text(summary, terminal=sys.stdout.isatty()), nl=as_json)
+
+
+@app.command("list")
+def list_ready() -> None:
+    """The ready scenarios."""
+    from netsim import scenario_file
+
+    found = scenario_file.ready()
+    width = max(map(len, found), default=0)
+    for name, description in found.items():
+        typer.echo(f"{name:<{width}}  {description}")
+
+
+@app.command()
+def show(name: Annotated[str, typer.Argument(help="Of a ready scenario.", metavar="NAME")]) -> None:
+    """Print a ready scenario: a file to start your own from."""
+    from netsim import scenario_file
+
+    typer.echo(scenario_file.ready_text(name), nl=False)
 
 
 def as_text(summary: dict[str, Any], *, terminal: bool) -> str:
@@ -62,8 +92,10 @@ def as_text(summary: dict[str, Any], *, terminal: bool) -> str:
 
 
 def _shown(value: object) -> str:
-    if value is None:
+    if value is None or value == {}:
         return "-"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_shown(item)}" for name, item in value.items())
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

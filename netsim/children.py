@@ -1,7 +1,7 @@
 """Child processes that never outlive us, whatever happens: an error, Ctrl-C, even SIGKILL of this process.
 
 Every child leads a process group of its own, so that a Ctrl-C in the terminal reaches us alone and we end the
-children in order; should we be killed, the kernel kills them (guarded.py). Linux only.
+children in order; should we be killed, the kernel kills them (guarded.py), stopped ones too. Linux only.
 """
 
 from __future__ import annotations
@@ -37,6 +37,9 @@ class Child:
 
     def __init__(self, name: str, command: Sequence[str], log: Path, environment: Mapping[str, str]) -> None:
         self.name = name
+        self.first_line: str | None = None  # of its output, once it `spoke`
+        self.spoke = trio.Event()
+        self._is_to_end = False
         self._log = log
         self._output, write = os.pipe()
         guard = [sys.executable, "-I", "-S", guarded.__file__, str(os.getpid())]
@@ -62,40 +65,69 @@ class Child:
     def pid(self) -> int:
         return self._process.pid
 
-    async def attend(self, *, task_status: trio.TaskStatus[str]) -> None:
-        """started(its first line of output), then read on. Raises SimulationError once it ends by itself."""
+    async def attend(self) -> None:
+        """Read what it prints until it ends. Returns if that was asked for; else raises SimulationError.
+
+        Nothing of it is left afterwards.
+        """
         output = trio.lowlevel.FdStream(os.dup(self._output))
         first = bytearray()
-        told = False
         async with output:
             async for chunk in output:
-                if told:
+                if self.first_line is not None:
                     continue  # nobody reads on, but a full pipe would stop the child
                 first += chunk
                 if b"\n" in first:
-                    task_status.started(first.partition(b"\n")[0].decode(errors="replace"))
-                    told = True
+                    self.first_line = first.partition(b"\n")[0].decode(errors="replace")
+                    self.spoke.set()
                 elif len(first) > MAX_LINE:
                     raise SimulationError(f"{self.name} prints something else than a node does")
-        raise SimulationError(f"{self.name} ended by itself: {await self._epitaph()}")
+        code = await self._ended()
+        self.kill()
+        if not self._is_to_end:
+            raise SimulationError(f"{self.name} ended by itself: {self._epitaph(code)}")
 
-    async def _epitaph(self) -> str:
-        """`exit code 1, "its last words"`; waits until the process has ended."""
+    async def _ended(self) -> int:
+        """Its exit code, once it has one."""
         pidfd = os.pidfd_open(self.pid)
         try:
             await trio.lowlevel.wait_readable(pidfd)
         finally:
             os.close(pidfd)
-        code = self._reap()
+        return self._reap()
+
+    def _epitaph(self, code: int) -> str:
+        """`exit code 1, "its last words"`."""
         how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
         lines = self._log.read_text(errors="replace").split("\n")
         last = next((line.strip() for line in reversed(lines) if line.strip()), "")
         return f"{how}, {last!r}" if last else how
 
     def terminate(self) -> None:
-        """Ask it to stop."""
-        if self._process.returncode is None:
-            os.kill(self.pid, signal.SIGTERM)  # not reaped yet, so that the id is still its own
+        """Ask it to stop; wake it for that if need be."""
+        self._is_to_end = True
+        self._send(signal.SIGTERM)
+        self._send(signal.SIGCONT)
+
+    def crash(self) -> None:
+        """End it and all that it started, without a warning; attend() sees it end."""
+        self._is_to_end = True
+        self._send(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """It keeps what it has and does nothing, until resume()."""
+        self._send(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._send(signal.SIGCONT)
+
+    def reload(self) -> None:
+        """Tell it to read its configuration again."""
+        self._send(signal.SIGHUP)
+
+    def _send(self, number: signal.Signals) -> None:
+        if self._process.returncode is None:  # not reaped yet, so that the group's id is still its own
+            os.killpg(self.pid, number)
 
     def wait(self, seconds: float) -> bool:
         """Whether it has ended within `seconds`; does not reap it."""
@@ -149,16 +181,17 @@ class Children:
         try:
             for child in self._children:
                 child.terminate()
-            end = time.monotonic() + GRACE + GRACE_PER_CHILD * len(self._children)
-            for child in self._children:
+            running = [child for child in self._children if not child.wait(0)]
+            end = time.monotonic() + GRACE + GRACE_PER_CHILD * len(running)
+            for child in running:
                 child.wait(end - time.monotonic())
         finally:  # also if the user has no patience for the grace
             for child in self._children:
                 child.kill()
 
 
-def free_addresses(count: int, port: int) -> list[str]:
-    """`count` loopback addresses on which nobody listens at `port`, of a range chosen at random.
+def free_addresses(count: int, ports: Sequence[int]) -> list[str]:
+    """`count` loopback addresses on which nobody listens at any of `ports`, of a range chosen at random.
 
     All of 127.0.0.0/8 is this machine. Random, and not seeded, so that two runs side by side do not meet.
     Raises SimulationError if there are none.
@@ -168,7 +201,7 @@ def free_addresses(count: int, port: int) -> list[str]:
     for _ in range(ATTEMPTS):
         range_ = 1 + secrets.randbelow(250)
         addresses = [f"127.{range_}.{1 + i // HOSTS}.{1 + i % HOSTS}" for i in range(count)]
-        if all(_is_free(address, port) for address in addresses):
+        if all(_is_free(address, port) for address in addresses for port in ports):
             return addresses
     raise SimulationError("no free loopback addresses; are other simulations running?")
 

@@ -1,17 +1,25 @@
-"""Reading the journals that real nodes write, while they write them, on one common scale of time."""
+"""What real nodes tell: the journals that they write, while they write them, and their models at the end."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from p2pfl.errors import SimulationError
-from p2pfl.events import Event, Started
+import httpx
+import trio
 
-# (seconds of the run's clock, index of the node, event)
-Observation = tuple[float, int, Event]
+from p2pfl.errors import FrameError, SimulationError
+from p2pfl.events import Event, Started
+from p2pfl.gossip.codec import ModelDecoder
+from p2pfl.gossip.messages import Layout, Task, TensorSpec, Vector
+
+MODEL_DEADLINE = 60.0  # seconds to fetch a model
+
+
+# -- journals
 
 
 def restore(fields: dict[str, Any]) -> Event:
@@ -29,21 +37,21 @@ def _frozen(value: Any) -> Any:
 
 
 class Tail:
-    """One node's journal. A node's times count from its own start; ours from the run's.
+    """The journal of one life of a node. A node's times count from its own start; ours are the caller's.
 
-    The two are tied together where the node starts: it writes Started and then says that it listens.
+    The two are tied together where the node starts: it writes Started and then says that it listens. A last
+    line that the node's death cut short is never complete and so never read.
     """
 
-    def __init__(self, path: Path, index: int) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._index = index
         self._position = 0  # bytes read, whole lines only
         self._offset: float | None = None
         self._held: list[tuple[float, Event]] = []  # read before the offset was known
         self.listens_at: float | None = None
 
-    def look(self) -> Iterator[Observation]:
-        """What is new since the last look, once `listens_at` (seconds of the run's clock) is known."""
+    def look(self) -> Iterator[tuple[float, Event]]:
+        """What is new since the last look, once `listens_at` (seconds of the caller's clock) is known."""
         self._held.extend(self._new())
         if self._offset is None and self.listens_at is not None:
             for time, event in self._held:
@@ -52,7 +60,7 @@ class Tail:
         if self._offset is not None:
             held, self._held = self._held, []
             for time, event in held:
-                yield self._offset + time, self._index, event
+                yield self._offset + time, event
 
     def _new(self) -> Iterator[tuple[float, Event]]:
         try:
@@ -68,3 +76,49 @@ class Tail:
             return  # it has not come so far
         except (OSError, ValueError, KeyError) as error:
             raise SimulationError(f"the journal {self._path} cannot be read: {error}") from error
+
+
+# -- models
+
+
+async def fetch_models(urls: Mapping[int, str]) -> dict[int, Vector]:
+    """(P,) float32 of each node, by its index, from the addresses at which they listen.
+
+    Raises SimulationError.
+    """
+    weights: dict[int, Vector] = {}
+    # trust_env=False: no proxy of the user's stands between us and our own machine.
+    async with httpx.AsyncClient(timeout=None, trust_env=False) as client:
+        for index, url in urls.items():
+            try:
+                with trio.fail_after(MODEL_DEADLINE):
+                    if not weights:
+                        decoder = partial(ModelDecoder, *await _read_layout(client, url))
+                    weights[index] = await _fetch_model(client, url, decoder())
+            except (
+                httpx.TransportError,
+                FrameError,
+                trio.TooSlowError,
+                ValueError,
+                KeyError,
+                TypeError,
+            ) as error:
+                raise SimulationError(f"the model of node {index} cannot be fetched: {error!r}") from error
+    return weights
+
+
+async def _read_layout(client: httpx.AsyncClient, url: str) -> tuple[Task, Layout]:
+    answer: dict[str, Any] = (await client.get(f"{url}/v1/layout")).json()
+    task = answer["task"]
+    values: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in task.items()
+    }
+    tensors = [TensorSpec(spec["name"], tuple(spec["shape"]), spec["dtype"]) for spec in answer["tensors"]]
+    return Task(**values), Layout(answer["model"], tuple(tensors))
+
+
+async def _fetch_model(client: httpx.AsyncClient, url: str, decoder: ModelDecoder) -> Vector:
+    async with client.stream("GET", f"{url}/v1/model") as response:
+        async for chunk in response.aiter_raw():
+            decoder.feed(chunk)
+    return decoder.finish().weights

@@ -16,9 +16,6 @@ from types import TracebackType
 from p2pfl.errors import StorageError
 from p2pfl.events import Event
 
-# Keys of the configuration that must not change a journal.
-HOST_KEYS = ("workers", "out")
-
 SIMULATOR = "-"  # stands for a node's index in the simulator's own lines
 
 
@@ -52,16 +49,80 @@ class ConsensusMeasured(Event):
     """distance: square root of the mean squared L2 distance of the nodes' weights to their mean.
 
     Kong et al. 2021, "Consensus control for decentralized deep learning", definition 1.
+    nodes: how many ran and were measured.  round: their completed rounds, averaged.
     """
 
     distance: float
+    nodes: int
+    round: float
+    final: bool
+
+
+@dataclass(frozen=True)
+class TopologyDrawn(Event):
+    """The graph from now on: undirected edges (i, j), i < j, sorted. Of sampling there is none."""
+
+    edges: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class FaultStruck(Event):
+    """fault: crash, restart, leave, join, hang, resume, cut or heal.  nodes: whom it struck.
+
+    parts: of a cut, the groups of nodes that reach each other and no others.  number: a heal names the cut.
+    training: of the nodes that ran, how many had not completed their rounds yet; running: how many ran.
+    """
+
+    fault: str
+    nodes: tuple[int, ...]
+    parts: tuple[tuple[int, ...], ...]
+    number: int
+    running: int
+    training: int
+
+
+@dataclass(frozen=True)
+class MessageLost(Event):
+    """A message that the simulated network did not deliver. direction: request or response.
+
+    cause: "loss", "cut", "down" (the receiver, or the caller that waited for it, is gone).
+    bytes: of the body.
+    """
+
+    sender: int
+    receiver: int
+    direction: str
+    bytes: int
+    cause: str
+
+
+@dataclass(frozen=True)
+class BaselineEvaluated(Event):
+    """Another way to train, on the same split, after `round` of its rounds.
+
+    images: trained so far, by all its nodes.  bytes: of the models that travelled so far.
+    The time of its line is modelled from the same devices and links.  nodes: whose accuracies are averaged.
+    """
+
+    baseline: str
+    round: int
+    nodes: int
+    images: int
+    bytes: int
+    loss: float
+    accuracy: float
+    accuracy_min: float
+    accuracy_max: float
+    balanced_accuracy: float
+    confusion: tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True)
 class RunEnded(Event):
-    """The last node is done."""
+    """nodes: how many survived.  reason: "done" (all that run), "time" or "accuracy" (a stop condition)."""
 
     nodes: int
+    reason: str
 
 
 class Journal:

@@ -1,89 +1,97 @@
 """The simulated network: httpx requests delivered to ASGI applications in virtual time.
 
-Every message in flight, a request or a response, is one entry of one queue ordered by (time, sender, the
-sender's sequence number); one task delivers them. A request's handler runs in the destination's nursery: the
-caller's deadline does not end it, the destination's crash does. Bodies travel as the chunks they were given,
-uncopied.
+Everything on its way is one entry of one queue ordered by (time, sender, the sender's sequence number); one
+task delivers. A request's handler runs in the destination's nursery: the caller's deadline does not end it,
+the destination's crash does. Bodies travel as the chunks they were given, uncopied.
+
+What happens to a message, in this order:
+
+1. A hung sender's messages wait until it goes on.
+2. During a cut between the two it is lost.
+3. The links say if it is lost, and how long it takes; of a duplicated request each copy goes its own way.
+4. Its bytes pass the limited rates (netsim/bandwidth.py). What was lost takes nothing of them, nor does a
+   request to a host that does not listen. If the caller gives up meanwhile, its request breaks off; the
+   response does so one latency later.
+5. It takes its latency.
+6. During a cut between the two it is lost.
+7. A request is refused if nobody listens or the host cannot be called. A hung host holds what arrives.
+
+Refusals, resets and the news that a caller has given up take one latency and are subject to cuts, to nothing
+else: TCP would repeat them.
 """
 
 from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import httpx
-import numpy as np
 import trio
 
-from p2pfl.errors import ListenError, SimulationError
+from netsim.bandwidth import Sharing
+from netsim.exchanges import PORT, AsgiApp, Message, Parcel, Request
+from netsim.hosts import SimulatedHost, Traffic, address
+from netsim.journal import MessageLost
+from netsim.links import Delivery, Limits, Links, UniformLinks
+from p2pfl.errors import SimulationError
 
-PORT = 8470
-CALLER_PORT = 50_000  # one for all: nodes never tell connections apart
-
-Chunk = bytes | memoryview
-Message = MutableMapping[str, Any]
-AsgiApp = Callable[
-    [Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]
+__all__ = [
+    "PORT",
+    "Account",
+    "AsgiApp",
+    "Links",
+    "SimulatedHost",
+    "SimulatedNetwork",
+    "Traffic",
+    "UniformLinks",
+    "address",
 ]
 
 
-class Links(Protocol):
-    """What lies between the nodes."""
-
-    def latency(self, sender: int, receiver: int) -> float:
-        """Seconds that one message takes; asked once per message, in a repeatable order."""
-        ...
-
-
 @dataclass(frozen=True)
-class UniformLinks:
-    """The same latency between all: seconds x (1 +- jitter, uniform). rng: only a jitter above 0 needs it."""
+class Account:
+    """What has become of all messages so far: sent = delivered + lost + refused + in_flight.
 
-    seconds: float = 0.02
-    jitter: float = 0.0
-    rng: np.random.Generator | None = None
+    sent: by nodes, and the copies of duplicated requests.  delivered: requests to a handler, responses to the
+    caller.  refused: requests where nobody listens.  lost: by the causes of MessageLost.
+    in_flight: on their way, or held by a hung host.  duplicated, corrupted: how many of those sent were.
+    """
 
-    def __post_init__(self) -> None:
-        if not (0 <= self.seconds < math.inf and 0 <= self.jitter <= 1):
-            raise ValueError(f"latency {self.seconds} must be 0 or more, jitter {self.jitter} in [0, 1]")
-        if self.jitter and self.rng is None:
-            raise ValueError("jitter needs a generator")
+    sent: int
+    delivered: int
+    refused: int
+    lost: Mapping[str, int]
+    in_flight: int
+    duplicated: int
+    corrupted: int
 
-    def latency(self, sender: int, receiver: int) -> float:
-        if not self.jitter or self.rng is None:
-            return self.seconds
-        return self.seconds * (1 + self.jitter * self.rng.uniform(-1, 1))
-
-
-@dataclass
-class Traffic:
-    """What went from one node to another. messages: requests and responses.  bytes: of their bodies."""
-
-    messages: int = 0
-    requests: int = 0
-    bytes: int = 0
-
-
-def address(index: int) -> str:
-    """Node 0 is 10.0.0.1, and so on."""
-    number = index + 1
-    return f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
+    @property
+    def balances(self) -> bool:
+        return self.sent == self.delivered + self.refused + sum(self.lost.values()) + self.in_flight
 
 
 class SimulatedNetwork:
-    """All nodes' network. Start run() in a nursery before any node."""
+    """All nodes' network. Start run() in a nursery before any node.
 
-    def __init__(self, links: Links) -> None:
+    lost: called for every message that is neither delivered nor refused, when it gets lost. Its causes are
+    "loss"; "cut"; "down": who should get it has crashed, or waits for it no longer; "surplus": an answer to
+    the copy of a duplicated request, whose caller has one already.
+    """
+
+    def __init__(self, links: Links, lost: Callable[[MessageLost], None] = lambda event: None) -> None:
         self._links = links
+        self._report_loss = lost
         self._hosts: dict[str, SimulatedHost] = {}
-        self._queue: list[tuple[float, int, int, Callable[[], None]]] = []
+        self._queue: list[tuple[float, int, int, Parcel]] = []
+        self._sharing: Sharing[Message] = Sharing()
         self._alarm: trio.CancelScope | None = None
-        self.traffic: dict[
-            tuple[int, int], Traffic
-        ] = {}  # (sender, receiver) -> sent, whether it arrived or not
+        self._alarm_time = math.inf
+        self._cuts: dict[int, dict[int, int]] = {}  # number -> node -> its part
+        self._sent = self._delivered = self._refused = self._duplicated = self._corrupted = 0
+        self._lost: Counter[str] = Counter()
 
     def host(self, index: int) -> SimulatedHost:
         """Node `index`'s network; the same object each time."""
@@ -92,193 +100,179 @@ class SimulatedNetwork:
             self._hosts[name] = SimulatedHost(self, index)
         return self._hosts[name]
 
+    @property
+    def traffic(self) -> dict[tuple[int, int], Traffic]:
+        """(sender, receiver) -> what was sent, whether it arrived or not; copies do not count."""
+        hosts = self._hosts.values()
+        return {(host.index, other): sent for host in hosts for other, sent in host.sent.items()}
+
+    def account(self) -> Account:
+        """What has become of all messages so far."""
+        held = [parcel for host in self._hosts.values() for parcel, outbound in host.held if not outbound]
+        queued = [entry[3] for entry in self._queue]
+        on_way = sum(isinstance(parcel, Message) for parcel in queued + held) + len(self._sharing.messages())
+        return Account(
+            self._sent,
+            self._delivered,
+            self._refused,
+            dict(sorted(self._lost.items())),
+            on_way,
+            self._duplicated,
+            self._corrupted,
+        )
+
+    def cut(self, number: int, parts: Sequence[Sequence[int]]) -> None:
+        """From now on messages pass only within a part. number: names the cut, for heal().
+
+        parts: node indices; those that none names are one more part. Cuts may overlap.
+        """
+        part_of = {node: part for part, nodes in enumerate(parts) for node in nodes}
+        if number in self._cuts:
+            raise ValueError(f"cut {number} has not been healed yet")
+        if len(part_of) != sum(map(len, parts)):
+            raise ValueError(f"cut {number} has a node in two parts")
+        self._cuts[number] = part_of
+
+    def heal(self, number: int) -> None:
+        """End a cut. KeyError if there is none of that number."""
+        del self._cuts[number]
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Deliver messages at their times, until cancelled."""
+        task = trio.lowlevel.current_task()
+
+        def wake(raise_cancel: object) -> trio.lowlevel.Abort:
+            # Without the exception that a cancelled wait usually raises, which costs more than the wait.
+            trio.lowlevel.reschedule(task)
+            return trio.lowlevel.Abort.FAILED
+
+        self._alarm = trio.CancelScope()
         task_status.started()
         while True:
-            with trio.CancelScope(deadline=self._queue[0][0] if self._queue else math.inf) as self._alarm:
-                await trio.sleep_forever()
-            while self._queue and self._queue[0][0] <= trio.current_time():
-                heapq.heappop(self._queue)[3]()
+            self._alarm_time = self._next_time()
+            with trio.CancelScope(deadline=self._alarm_time) as self._alarm:
+                await trio.lowlevel.wait_task_rescheduled(wake)
+            if not self._alarm.cancel_called:
+                await trio.lowlevel.checkpoint()  # it was not the alarm but the end of the simulation
+            self._deliver(trio.current_time())
+
+    def _next_time(self) -> float:
+        first = self._queue[0][0] if self._queue else math.inf
+        return min(first, self._sharing.next_end())
+
+    def _deliver(self, now: float) -> None:
+        """Everything that is due."""
+        self._alarm_time = -math.inf  # run() sets the alarm anew after this
+        for end, message in self._sharing.finished(now):
+            self._off_link(message)
+            self._push(end + message.delay, message)
+        queue = self._queue
+        while queue and queue[0][0] <= now:
+            parcel = heapq.heappop(queue)[3]
+            if not self._cuts or self._connects(parcel):
+                parcel.arrive()
+            elif isinstance(parcel, Message):
+                self.lose(parcel, "cut")
 
     def find(self, url: httpx.URL) -> SimulatedHost | None:
         """The host with that address, whether it listens or not."""
         return self._hosts.get(url.host) if url.scheme == "http" and url.port == PORT else None
 
-    def post(self, sender: SimulatedHost, receiver: SimulatedHost, deliver: Callable[[], None]) -> None:
-        """Call `deliver` one latency from now."""
-        if self._alarm is None:
-            raise SimulationError("the simulated network does not run")
-        time = trio.current_time() + self._links.latency(sender.index, receiver.index)
-        sender.sequence += 1
-        heapq.heappush(self._queue, (time, sender.index, sender.sequence, deliver))
-        if time < self._alarm.deadline:
-            self._alarm.deadline = time
-
-    def count(self, sender: SimulatedHost, receiver: SimulatedHost, size: int, requests: int) -> None:
-        traffic = self.traffic.setdefault((sender.index, receiver.index), Traffic())
-        traffic.messages += 1
-        traffic.requests += requests
-        traffic.bytes += size
-
-
-class SimulatedHost:
-    """One node's address: the network seam of a simulated node."""
-
-    def __init__(self, network: SimulatedNetwork, index: int) -> None:
-        self.network = network
-        self.index = index
-        self.name = address(index)
-        self.url = f"http://{self.name}:{PORT}"
-        self.sequence = 0  # messages sent so far
-        self.listener: tuple[AsgiApp, trio.Nursery] | None = None
-
-    def transport(self) -> httpx.AsyncBaseTransport:
-        return _Transport(self)
-
-    async def serve(
-        self, app: AsgiApp, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED
-    ) -> None:
-        """Answer requests with `app` until cancelled; started(url).
-
-        Cancelled, it ends the handlers that run, and their callers see the connection reset, as the kernel of
-        a killed process does it. An exception from `app` ends the simulation: it is a bug of the application.
-        ListenError if the address is served already.
-        """
-        if self.listener is not None:
-            raise ListenError(f"{self.url} is served already")
-        async with trio.open_nursery() as nursery:
-            self.listener = (app, nursery)
-            try:
-                task_status.started(self.url)
-                await trio.sleep_forever()
-            finally:
-                self.listener = None
-
-
-class _Transport(httpx.AsyncBaseTransport):
-    def __init__(self, host: SimulatedHost) -> None:
-        self._host = host
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Raises ConnectError after a round trip if nobody listens, ReadError if the answering node dies.
-
-        httpx's timeouts are not looked at: deadlines are the caller's cancel scopes. A cancelled caller's
-        request is delivered nevertheless.
-        """
-        assert isinstance(request.stream, httpx.AsyncByteStream)
-        body: list[Chunk] = [chunk async for chunk in request.stream]
-        host = self._host
-        receiver = host.network.find(request.url)
-        exchange = _Exchange(host, receiver or host, request, body)
-        if receiver is None:  # as far as to ourselves: there is no link to ask
-            host.network.post(host, host, exchange.refuse)
+    def dispatch(self, parcel: Parcel) -> None:
+        """Let it go, or let the hung host that sends it keep it for later."""
+        if parcel.sender.hangs:
+            parcel.sender.hold(parcel, outbound=True)
+        elif isinstance(parcel, Message):
+            self._send(parcel)
         else:
-            host.network.count(host, receiver, sum(map(len, body)), 1)
-            host.network.post(host, receiver, exchange.deliver)
-        await exchange.arrived.wait()
-        if exchange.error is not None:
-            raise exchange.error
-        return httpx.Response(
-            exchange.status,
-            headers=exchange.headers,
-            stream=_Chunks(exchange.reply),
-            extensions={"peer": receiver.name if receiver else ""},
+            self.signal(parcel)
+
+    def signal(self, parcel: Parcel) -> None:
+        """A refusal, a reset or the like: it arrives one latency from now."""
+        latency = self._links.latency(parcel.sender.index, parcel.receiver.index)
+        self._push(trio.current_time() + latency, parcel)
+
+    def _send(self, message: Message) -> None:
+        sender, receiver = message.sender, message.receiver
+        is_request = isinstance(message, Request)
+        self._sent += 1
+        sender.count(receiver.index, message.size, is_request)
+        if self._cuts and not self._connects(message):
+            self.lose(message, "cut")
+            return
+        if not is_request and message.exchange.has_caller_left():
+            self.lose(message, "down")
+            return
+        deliveries = self._links.deliveries(sender.index, receiver.index, is_request)
+        if not deliveries:
+            self.lose(message, "loss")
+            return
+        limits = None
+        if message.size and sender is not receiver and (not is_request or receiver.is_reachable()):
+            limits = self._links.limits(sender.index, receiver.index)
+        self._forward(message, deliveries[0], limits)
+        for delivery in deliveries[1:]:
+            self._sent += 1
+            self._duplicated += 1
+            self._forward(Request(sender, receiver, message.exchange, message.size), delivery, limits)
+
+    def _forward(self, message: Message, delivery: Delivery, limits: Limits | None) -> None:
+        """On to the limited link, or at once to where only the latency is left."""
+        message.delay = delivery.delay
+        if delivery.flipped is not None and message.size:
+            message.flipped = delivery.flipped
+            self._corrupted += 1
+        now = trio.current_time()
+        if limits is None:
+            self._push(now + delivery.delay, message)
+            return
+        sender, receiver = message.sender, message.receiver
+        sender.sequence += 1
+        message.exchange.under_way.append(message)
+        message.transmission = self._sharing.start(
+            now, limits, sender.index, receiver.index, sender.sequence, message.size, message
         )
+        self._wake_at(self._sharing.next_end())
 
+    def _off_link(self, message: Message) -> None:
+        message.exchange.under_way.remove(message)
+        message.transmission = None
 
-class _Chunks(httpx.AsyncByteStream):
-    def __init__(self, chunks: Sequence[Chunk]) -> None:
-        self._chunks = chunks
+    def _push(self, time: float, parcel: Parcel) -> None:
+        sender = parcel.sender
+        sender.sequence += 1
+        heapq.heappush(self._queue, (time, sender.index, sender.sequence, parcel))
+        self._wake_at(time)
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        for chunk in self._chunks:
-            yield chunk  # type: ignore[misc]  # httpx only measures, forwards and joins it
+    def _wake_at(self, time: float) -> None:
+        if time < self._alarm_time:
+            if self._alarm is None:
+                raise SimulationError("the simulated network does not run")
+            self._alarm_time = self._alarm.deadline = time
 
+    def _connects(self, parcel: Parcel) -> bool:
+        """No cut is between the two ends."""
+        sender, receiver = parcel.sender.index, parcel.receiver.index
+        return all(part.get(sender, -1) == part.get(receiver, -1) for part in self._cuts.values())
 
-class _Exchange:
-    """One request and what becomes of it: in flight, in its handler, answered or reset, arrived."""
+    # -- what becomes of messages
 
-    def __init__(
-        self, caller: SimulatedHost, receiver: SimulatedHost, request: httpx.Request, body: list[Chunk]
-    ) -> None:
-        self._caller = caller
-        self._receiver = receiver
-        self._request = request
-        self._body = body
-        self._read = 0  # chunks that the handler has received
-        self._answered = False
-        self.arrived = trio.Event()
-        self.error: httpx.TransportError | None = None
-        self.status = 0
-        self.headers: list[tuple[bytes, bytes]] = []
-        self.reply: list[Chunk] = []
+    def delivered(self, message: Message) -> None:
+        self._delivered += 1
 
-    def deliver(self) -> None:
-        """The request arrives: start its handler, or refuse it if nobody listens."""
-        if self._receiver.listener is None:
-            self.refuse()
-            return
-        app, nursery = self._receiver.listener
-        nursery.start_soon(self._handle, app)
+    def refused(self, message: Message) -> None:
+        self._refused += 1
 
-    def refuse(self) -> None:
-        """The request arrives where nobody listens."""
-        self._fail(httpx.ConnectError(f"nobody listens at {self._request.url.netloc.decode()}"))
+    def lose(self, message: Message, cause: str) -> None:
+        """It is neither delivered nor refused. cause: see the class."""
+        self._lost[cause] += 1
+        sender, receiver = message.sender.index, message.receiver.index
+        self._report_loss(MessageLost(sender, receiver, message.kind, message.size, cause))
 
-    async def _handle(self, app: AsgiApp) -> None:
-        request = self._request
-        path, _, query = request.url.raw_path.partition(b"?")
-        scope: Message = {
-            "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.4"},
-            "http_version": "1.1",
-            "method": request.method,
-            "scheme": "http",
-            "path": request.url.path,
-            "raw_path": path,
-            "query_string": query,
-            "root_path": "",
-            "headers": [(name.lower(), value) for name, value in request.headers.raw],
-            "client": (self._caller.name, CALLER_PORT),
-            "server": (self._receiver.name, PORT),
-        }
-        try:
-            await app(scope, self._receive, self._send)
-        finally:
-            if not self._answered:
-                self._fail(httpx.ReadError(f"{self._receiver.name} reset the connection"))
-
-    async def _receive(self) -> Message:
-        """ASGI's receive: the body's chunks, then the disconnection once the answer is out."""
-        if self._read < len(self._body):
-            self._read += 1
-            more = self._read < len(self._body)
-            return {"type": "http.request", "body": self._body[self._read - 1], "more_body": more}
-        if not self._body and self._read == 0:
-            self._read = 1
-            return {"type": "http.request", "body": b"", "more_body": False}
-        if not self._answered:
-            await trio.sleep_forever()  # that the caller has given up is not modelled
-        return {"type": "http.disconnect"}
-
-    async def _send(self, message: Message) -> None:
-        """ASGI's send: the response travels, whole, when its last chunk is there."""
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-            self.headers = list(message.get("headers", ()))
-            return
-        chunk = message.get("body", b"")
-        if len(chunk) and self._request.method != "HEAD":
-            self.reply.append(chunk)
-        if not message.get("more_body", False):
-            self._answered = True
-            network = self._receiver.network
-            network.count(self._receiver, self._caller, sum(map(len, self.reply)), 0)
-            network.post(self._receiver, self._caller, self.arrived.set)
-
-    def _fail(self, error: httpx.TransportError) -> None:
-        """The caller sees `error` one latency from now."""
-        self._answered = True
-        self.error = error
-        self._receiver.network.post(self._receiver, self._caller, self.arrived.set)
+    def break_off(self, message: Message) -> None:
+        """A message whose bytes are passing a limited link is not wanted any more."""
+        assert message.transmission is not None
+        self._sharing.stop(trio.current_time(), message.transmission)
+        self._off_link(message)
+        self._wake_at(self._sharing.next_end())
+        self.lose(message, "down")

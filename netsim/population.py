@@ -1,50 +1,63 @@
-"""Who takes part in a run: each node's seeds, first acquaintances and configuration.
+"""Who takes part in a run: each node's seeds, device, first acquaintances and configuration.
 
 Both engines take them from here."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from netsim.config import EVALUATED_NODES, SimConfig
-from p2pfl.config import EvaluationConfig, NodeConfig
+from netsim.scenario import Scenario
+from netsim.units import parse_amount, parse_duration, parse_rate
+from p2pfl.config import NodeConfig
 from p2pfl.gossip.messages import Vector
 
 # What a node's child generators are for: the third word of their seed.
 NODE_STREAM, DEVICE_STREAM, IDENTITY_STREAM, BOOTSTRAP_STREAM, SAMPLE_STREAM = range(5)
-
-
-# Training time of a device varies by a few per cent, also so that ends do not tie.
-COST_JITTER = 0.05
+HARDWARE_STREAM, STRAGGLER_STREAM, FAULT_STREAM, CHURN_STREAM = range(5, 9)
+TOPOLOGY_STREAM, LINK_STREAM, BASELINE_STREAM, ADVERSARY_STREAM = range(9, 13)
 
 
 @dataclass(frozen=True)
 class Device:
-    """speed: samples trained a second.  start: virtual seconds at which it joins.  jitter: of its speed."""
+    """speed: samples trained a second, by a true clock.  jitter: of its speed.  slowdown: of a straggler.
+
+    rate, offset: of its clock (seconds a second, seconds).  nat: it cannot be called.
+    uplink, downlink: bytes a second; None: no limit of its own.
+    """
 
     speed: float
-    start: float = 0.0
-    jitter: float = COST_JITTER
+    jitter: float
+    slowdown: float = 1.0
+    rate: float = 1.0
+    offset: float = 0.0
+    nat: bool = False
+    uplink: float | None = None
+    downlink: float | None = None
 
 
 @dataclass
 class Outcome:
     """What a run leaves beside its journal. Times are of time.perf_counter(), in seconds.
 
-    weights: (P,) float32 of each node.  virtual_seconds: when the last node was done, by the run's clock.
+    weights: (P,) float32 of each node that survived, by its index.  ended_at: by the run's clock, in
+    seconds.  progress: rounds completed by the survivors, averaged.
     """
 
     first_job: float = 0.0
     last_merge: float = 0.0
-    virtual_seconds: float = 0.0
-    weights: list[Vector] = field(default_factory=list)
+    ended_at: float = 0.0
+    progress: float = 0.0
+    weights: dict[int, Vector] = field(default_factory=dict)
 
 
-def stream(seed: int, index: int, purpose: int) -> np.random.Generator:
-    """The generator of one node for one purpose; no two share any numbers."""
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, index, purpose))))
+def stream(seed: int, index: int, purpose: int, life: int = 0) -> np.random.Generator:
+    """The generator of one node for one purpose in one life; no two share any numbers."""
+    words = (seed, index, purpose, life) if life else (seed, index, purpose)
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(words)))
 
 
 def evaluated_nodes(config: SimConfig) -> list[int]:
@@ -57,23 +70,69 @@ def evaluated_nodes(config: SimConfig) -> list[int]:
     return []
 
 
-def bootstrap(config: SimConfig, index: int) -> list[int]:
-    """The other nodes that node `index` knows at the start."""
-    others = [i for i in range(config.nodes) if i != index]
-    known = stream(config.seed, index, BOOTSTRAP_STREAM).permutation(len(others))
-    return [others[i] for i in known[: config.bootstrap_peers]]
+def bootstrap(scenario: Scenario, index: int) -> list[int]:
+    """The other nodes that node `index` knows at the start: random ones that can be called."""
+    config = scenario.config
+    if scenario.nat:
+        known: Sequence[int] = [i for i in range(config.nodes) if i not in scenario.nat]
+    else:
+        known = range(config.nodes)
+    wanted = config.bootstrap_peers
+    rng = stream(config.seed, index, BOOTSTRAP_STREAM)
+    drawn = rng.choice(len(known), min(len(known), wanted + 1), replace=False)
+    return [known[i] for i in drawn.tolist() if known[i] != index][:wanted]
 
 
-def node_config(
-    config: SimConfig, name: str, peers: tuple[str, ...], evaluation: EvaluationConfig
-) -> NodeConfig:
-    """The configuration of one simulated node: what a real one would be started with."""
+def devices(scenario: Scenario) -> list[Device]:
+    """What each node runs on."""
+    config = scenario.config
+    section = config.devices
+    slow = parse_amount("stragglers", section.stragglers, config.nodes)
+    stragglers = {int(i) for i in stream(config.seed, 0, STRAGGLER_STREAM).permutation(config.nodes)[:slow]}
+    skew = parse_duration("skew", section.skew)
+    up = parse_rate("uplink", config.links.uplink) if config.links.uplink else None
+    down = parse_rate("downlink", config.links.downlink) if config.links.downlink else None
+    found = []
+    for index in range(config.nodes):
+        rng = stream(config.seed, index, HARDWARE_STREAM)
+        speed, uplink, downlink, nat = section.speed_of, up, down, False
+        for group in scenario.groups:
+            if index in group.nodes:
+                speed = group.speed or speed
+                uplink, downlink = group.uplink or uplink, group.downlink or downlink
+                nat = nat or group.nat
+        slowdown = section.slowdown if index in stragglers else 1.0
+        found.append(
+            Device(
+                speed=speed.draw(rng) / slowdown,
+                jitter=section.speed_jitter,
+                slowdown=slowdown,
+                rate=1 + section.drift * float(rng.uniform(-1, 1)) if section.drift else 1.0,
+                offset=skew * float(rng.uniform(-1, 1)) if skew else 0.0,
+                nat=nat,
+                uplink=uplink,
+                downlink=downlink,
+            )
+        )
+    return found
+
+
+def node_config(scenario: Scenario, index: int, peers: tuple[str, ...], *, evaluates: bool) -> NodeConfig:
+    """The configuration of one simulated node: what a real one would be started with.
+
+    Peers are fixed if the scenario has a graph.
+    """
+    config = scenario.config
+    evaluation = config.evaluation if evaluates else replace(config.evaluation, evaluate_every=0)
+    gossip = scenario.gossip_of(index)
+    if config.topology.topology != "sampling":
+        gossip = replace(gossip, fixed_peers=True, view_size=max(gossip.view_size, len(peers)))
     return NodeConfig(
-        name=name,
+        name=f"n{index}",
         peers=peers,
         seed=config.seed,
         data=config.data,
-        training=config.training,
-        gossip=config.gossip,
+        training=scenario.training_of(index),
+        gossip=gossip,
         evaluation=evaluation,
     )

@@ -1,270 +1,332 @@
-"""The process engine: real `p2pfl node start` processes on loopback, watched from outside.
+"""The process engine: real `p2pfl node start` processes on loopback, faults and all, watched from outside.
 
-Each node has an address of 127.0.0.0/8 of its own, so that all know their peers' URLs before any is started.
-They start to train once those peers are there; then the engine only looks: at their status through HTTP and
-at the journals they write. When the last is done it fetches their models, ends them and merges the journals.
+Each node has an address of 127.0.0.0/8 of its own, so that all know their peers' URLs before any is started;
+in front of each stands a proxy, through which its peers come. Time counts from the moment at which the last
+of the first nodes listens. From then on the engine reads the journals that the nodes write and lets faults
+strike; in the end it fetches the survivors' models, ends them and merges the journals.
 """
 
 from __future__ import annotations
 
-import json
-import os
+import math
+import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import httpx
 import trio
 
-import netsim
-from netsim.children import Child, Children, free_addresses
-from netsim.collect import Observation, Tail
-from netsim.config import SimConfig
-from netsim.journal import SIMULATOR, Journal, RunEnded
-from netsim.population import NODE_STREAM, Outcome, bootstrap, evaluated_nodes, node_config, stream
-from p2pfl.config import NodeConfig, flatten, keys
-from p2pfl.errors import FrameError, SimulationError, plain
-from p2pfl.events import Event, Published, StateChanged
-from p2pfl.gossip.codec import ModelDecoder
-from p2pfl.gossip.messages import Layout, Task, TensorSpec, Vector
+from netsim import faults, launch, topology
+from netsim.children import Children, free_addresses
+from netsim.collect import fetch_models
+from netsim.evaluation import Accuracies
+from netsim.faults import Fault
+from netsim.journal import SIMULATOR, FaultStruck, Journal, RunEnded, TopologyDrawn
+from netsim.links import ScenarioLinks
+from netsim.node_process import NodeProcess
+from netsim.paths import Paths
+from netsim.population import (
+    CHURN_STREAM,
+    FAULT_STREAM,
+    LINK_STREAM,
+    TOPOLOGY_STREAM,
+    Outcome,
+    devices,
+    stream,
+)
+from netsim.proxy import Proxy
+from netsim.scenario import Scenario
+from netsim.units import parse_duration
+from p2pfl.errors import SimulationError, plain
+from p2pfl.events import Evaluated, Event, Published, StateChanged
+from p2pfl.gossip.messages import Vector
 
-PORT = 8470
-INTERVAL = 0.5  # seconds between looks
-STATUS_DEADLINE = 5.0  # seconds for a status; a node that takes longer is asked again at the next look
-MODEL_DEADLINE = 60.0  # seconds to fetch a model
+INTERVAL = 0.5
+"""Seconds between looks at the journals."""
+CLOSE_INTERVAL = 0.1
+"""The same while something waits for what they say."""
 # Seconds until all nodes listen: importing torch takes some of a core, for one node after the other.
 START_DEADLINE, START_DEADLINE_PER_NODE = 60.0, 6.0
 
 # -P: the folder in which the user happens to be holds none of our modules.
 NODE_COMMAND = (sys.executable, "-P", "-m", "cli.main", "node", "start")
 
-
-@dataclass
-class _Member:
-    """One node as seen from outside."""
-
-    url: str
-    child: Child
-    tail: Tail
-    done: bool = False
+_OURS = -1  # the simulator's place among the nodes
 
 
 class ProcessEngine:
     """One run.
 
     watch: called with each event and its time, some time after it happened.  folder: gets a sub-folder
-    `nodes` with each node's configuration, journal and log.  command: starts a node, with `--config FILE`.
+    `nodes` with each node's configuration, journals and logs.  command: starts a node, with `--config FILE`.
     """
 
     def __init__(
         self,
-        config: SimConfig,
+        scenario: Scenario,
         journal: Journal,
         watch: Callable[[float, Event], None],
         folder: Path,
         command: Sequence[str] = NODE_COMMAND,
     ) -> None:
-        self._config = config
+        self._scenario = scenario
+        self._config = config = scenario.config
         self._journal = journal
         self._watch = watch
         self._folder = folder / "nodes"
         self._command = command
-        self._origin = 0.0  # of the run's clock
-        self._members: list[_Member] = []
-        self._seen: list[Observation] = []
-        self._weights: list[Vector] = []
+        seed = config.seed
+        self._schedule = faults.plan(
+            scenario, stream(seed, 0, FAULT_STREAM), lambda node: stream(seed, node, CHURN_STREAM)
+        )
+        self._edges = topology.edges(config.topology, config.nodes, stream(seed, 0, TOPOLOGY_STREAM))
+        self._addresses: list[str] = []
+        self._paths = Paths(_links(scenario))
+        self._nodes: list[NodeProcess] = []
+        self._accuracies = Accuracies(config)
+        self._progress = 0.0  # never falls
+        self._zero = math.inf  # of the run's clock, by time.perf_counter(), as all times below
+        self._seen: list[tuple[float, int, Event]] = []
+        self._first_training = math.inf
+        self._last_merge = 0.0
+        self._latest = 0.0  # node that got done, or fault
 
     def run(self) -> Outcome:
-        """Run until every node is done; none is left afterwards. Call from a thread that goes on to live.
+        """Run until every node is done that runs, and nothing is to come, or a stop condition holds.
 
-        Outcome.virtual_seconds is real here. Raises SimulationError if a node does not start or ends early.
+        None is left afterwards. Call from a thread that goes on to live. Raises SimulationError if a node
+        does not start, or ends by itself.
         """
-        self._origin = time.perf_counter()
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             with Children() as children, plain():
-                trio.run(self._main, children)
+                return trio.run(self._main, children)
         except OSError as error:
-            raise SimulationError(f"the node processes cannot be watched: {error}") from error
+            raise _unwatchable(error) from error
         except BaseExceptionGroup as group:
             if group.subgroup(KeyboardInterrupt) is not None:
                 raise KeyboardInterrupt from None
+            trouble, others = group.split(OSError)
+            if trouble is not None and others is None:
+                raise _unwatchable(trouble) from group
             raise
-        self._look()
-        return self._conclude()
 
     def _now(self) -> float:
-        return time.perf_counter() - self._origin
+        """Seconds of the run's clock."""
+        return time.perf_counter() - self._zero
 
-    # -- starting
+    # -- the run
 
-    async def _main(self, children: Children) -> None:
-        deadline = START_DEADLINE + START_DEADLINE_PER_NODE * self._config.nodes
-        for index, node in enumerate(node_configs(self._config, self._folder, deadline)):
-            self._members.append(self._start(children, index, node))
+    async def _main(self, children: Children) -> Outcome:
+        config = self._config
+        _allow_many_connections()
         async with trio.open_nursery() as nursery:
-            with trio.move_on_after(deadline):
-                async with trio.open_nursery() as starting:
-                    for member in self._members:
-                        starting.start_soon(self._attend, nursery, member)
-            late = [member.child.name for member in self._members if member.tail.listens_at is None]
-            if late:
-                raise SimulationError(f"{late[0]} does not listen after {deadline:.0f} seconds")
-            # trust_env=False: no proxy stands between us and our own machine.
-            async with httpx.AsyncClient(timeout=None, trust_env=False) as client:
-                while not all([await self._is_done(client, member) for member in self._members]):
-                    self._look()
-                    await trio.sleep(INTERVAL)
-                self._weights = await _fetch_models(client, [member.url for member in self._members])
+            self._make_nodes(children, nursery)
+            first = [node for node in self._nodes if node.index not in self._schedule.absent]
+            for node in first:
+                node.begin(nursery)
+            for node in first:
+                await node.listens.wait()
+            self._zero = self._latest = time.perf_counter()
+            self._draw()
+            if config.topology.redraw is not None:
+                nursery.start_soon(self._redraw, parse_duration("redraw", config.topology.redraw))
+            reason = await self._until_ended(nursery)
+            end = self._latest if reason == "done" else time.perf_counter()
+            survivors = [node for node in self._running() if node.listens.is_set()]
+            progress = _mean_round(survivors)
+            weights = await fetch_models({node.index: node.url for node in survivors})
             nursery.cancel_scope.cancel()
+        return self._conclude(end, reason, progress, weights)
 
-    def _start(self, children: Children, index: int, node: NodeConfig) -> _Member:
-        file = self._folder / f"node-{index}.toml"
-        file.write_text(to_toml(flatten(node)), encoding="utf-8")
-        journal = Path(str(node.journal))
-        journal.unlink(missing_ok=True)  # a node appends; this is another run's
-        log = self._folder / f"node-{index}.log"
-        command = [*self._command, "--config", str(file)]
-        child = children.start(f"node {index}", command, log, environment(node))
-        return _Member(f"http://{node.listen}", child, Tail(journal, index))
+    async def _until_ended(self, nursery: trio.Nursery) -> str:
+        """Let faults strike at their times; returns why the run is over."""
+        stop = self._config.stop
+        end = math.inf if stop.virtual_time is None else parse_duration("virtual-time", stop.virtual_time)
+        while True:
+            self._look()
+            now = self._now()
+            for fault in self._schedule.due(now, self._progress):
+                self._strike(nursery, fault)
+            if now >= end:
+                return "time"
+            if self._accuracies.reached():
+                return "accuracy"
+            if all(node.done for node in self._running()):
+                if self._progress < 1.0:
+                    self._progress = 1.0  # nobody trains any more: what waits for progress strikes now
+                    continue
+                if not self._schedule.pending:
+                    return "done"
+            closely = not self._schedule.empty or stop.target_accuracy is not None
+            due = self._schedule.next_time()
+            pause = min(CLOSE_INTERVAL if closely else INTERVAL, end - now)
+            await trio.sleep(max(0.0, pause if due is None else min(pause, due - now)))
 
-    async def _attend(self, nursery: trio.Nursery, member: _Member) -> None:
-        line = await nursery.start(member.child.attend)
-        if line != f"listening on {member.url}":
-            raise SimulationError(f"{member.child.name} says {line!r} instead of where it listens")
-        member.tail.listens_at = self._now()
+    def _strike(self, nursery: trio.Nursery, fault: Fault) -> None:
+        nodes = tuple(
+            index
+            for index in fault.nodes
+            if faults.applies(fault.kind, self._nodes[index].status, hung=self._nodes[index].hung)
+        )
+        if fault.nodes and not nodes:
+            return  # too late, or twice
+        running = self._running()
+        training = sum(node.round < self._config.training.rounds for node in running)
+        event = FaultStruck(fault.kind, nodes, fault.parts, fault.number, len(running), training)
+        self._record(event)
+        self._latest = time.perf_counter()
+        if fault.kind == "cut":
+            self._paths.cuts.cut(fault.number, fault.parts)
+        elif fault.kind == "heal":
+            self._paths.cuts.heal(fault.number)
+        for index in nodes:
+            node = self._nodes[index]
+            match fault.kind:
+                case "crash":
+                    node.crash()
+                case "leave":
+                    node.leave()
+                case "hang":
+                    node.hang()
+                case "resume":
+                    node.resume()
+                case _:
+                    node.begin(nursery)
+
+    async def _redraw(self, period: float) -> None:
+        """A new graph after each period; the nodes get their new peers as from their operators."""
+        config = self._config
+        drawn = 0
+        while True:
+            await trio.sleep(period)
+            drawn += 1
+            rng = stream(config.seed, drawn, TOPOLOGY_STREAM)
+            self._edges = topology.edges(config.topology, config.nodes, rng)
+            self._draw()
+            for node, known in zip(self._nodes, launch.known_nodes(self._scenario, self._edges), strict=True):
+                node.set_peers(tuple(launch.url(self._addresses[peer]) for peer in known))
+
+    # -- making
+
+    def _make_nodes(self, children: Children, connections: trio.Nursery) -> None:
+        config, absent = self._config, self._schedule.absent
+        deadline = START_DEADLINE + START_DEADLINE_PER_NODE * config.nodes
+        self._addresses = free_addresses(config.nodes, (launch.FRONT, launch.BACK))
+        callers = {address: index for index, address in enumerate(self._addresses)}
+        nodes = launch.node_configs(self._scenario, self._addresses, self._edges, absent, deadline)
+        hardware = devices(self._scenario)
+        for index, address in enumerate(self._addresses):
+            proxy = Proxy(index, address, launch.FRONT, launch.BACK, callers, self._paths, self._record)
+            node = NodeProcess(
+                index,
+                nodes[index],
+                folder=self._folder,
+                command=self._command,
+                children=children,
+                deadline=deadline,
+                keeps=self._schedule.restarts and config.devices.state == "kept",
+                reseed=partial(launch.node_seed, config.seed, index),
+                slowdown=hardware[index].slowdown,
+                proxy=None if hardware[index].nat else proxy,
+                connections=connections,
+            )
+            self._nodes.append(node)
 
     # -- watching
 
-    async def _is_done(self, client: httpx.AsyncClient, member: _Member) -> bool:
-        """Done nodes are not asked again: there is no way back."""
-        if not member.done:
-            with trio.move_on_after(STATUS_DEADLINE):
-                try:
-                    response = await client.get(f"{member.url}/v1/status")
-                    member.done = response.json()["state"] == "done"
-                except (httpx.TransportError, ValueError, KeyError, TypeError):
-                    return False  # busy, or ending: then its attendant knows
-        return member.done
+    def _running(self) -> list[NodeProcess]:
+        return [node for node in self._nodes if node.status == "up" and not node.hung]
 
     def _look(self) -> None:
-        new = sorted((item for member in self._members for item in member.tail.look()), key=_place)
+        """Read what the nodes have written, and note how far they are."""
+        new: list[tuple[float, int, Event]] = []
+        for node in self._nodes:
+            for at, event in node.look():
+                new.append((at, node.index, event))
+                self._note(at, node, event)
+        new.sort(key=_place)
         for at, _, event in new:
-            self._watch(at, event)
+            self._watch(max(0.0, at - self._zero), event)
         self._seen += new
+        running = self._running()
+        self._accuracies.running = {node.index for node in running}
+        rounds, limit = self._config.training.rounds, self._config.stop.virtual_time
+        if rounds:
+            done = _mean_round(running) / rounds
+        else:
+            done = self._now() / parse_duration("virtual-time", limit or "1s")
+        self._progress = max(self._progress, min(1.0, done))
+
+    def _note(self, at: float, node: NodeProcess, event: Event) -> None:
+        if isinstance(event, StateChanged):
+            if event.state == "training":
+                self._first_training = min(self._first_training, at)
+            elif event.state == "done":
+                self._latest = max(self._latest, at)
+        elif isinstance(event, Published):
+            if not node.done:
+                self._last_merge = max(self._last_merge, at)
+        elif isinstance(event, Evaluated):
+            self._accuracies.of_node(node.index, event.accuracy)
+
+    def _draw(self) -> None:
+        if self._edges:
+            self._record(TopologyDrawn(self._edges))
+
+    def _record(self, event: Event) -> None:
+        """What the simulator does itself, now."""
+        self._seen.append((time.perf_counter(), _OURS, event))
+        self._watch(max(0.0, self._now()), event)
 
     # -- ending
 
-    def _conclude(self) -> Outcome:
-        """Write the nodes' journals as one, up to the moment at which the last of them was done."""
+    def _conclude(self, end: float, reason: str, progress: float, weights: dict[int, Vector]) -> Outcome:
+        """Write the nodes' journals as one, up to the end; what came before the start, at the start."""
         self._seen.sort(key=_place)
-        states = [
-            (at, index, event.state) for at, index, event in self._seen if isinstance(event, StateChanged)
-        ]
-        done = {index: at for at, index, state in states if state == "done"}
-        if len(done) < self._config.nodes:
-            raise SimulationError("a node is done, but its journal does not say so")
-        end = max(done.values())
-        merges = [at for at, index, event in self._seen if isinstance(event, Published) and at <= done[index]]
         for at, index, event in self._seen:
             if at <= end:
-                self._journal.write(at, index, event)
-        self._journal.write(end, SIMULATOR, RunEnded(self._config.nodes))
+                node = SIMULATOR if index == _OURS else index
+                self._journal.write(max(0.0, at - self._zero), node, event)
+        ended_at = max(0.0, end - self._zero)
+        self._journal.write(ended_at, SIMULATOR, RunEnded(len(weights), reason))
         return Outcome(
-            first_job=self._origin + min(at for at, _, state in states if state == "training"),
-            last_merge=self._origin + max(merges, default=end),
-            virtual_seconds=end,
-            weights=self._weights,
+            first_job=min(self._first_training, end),
+            last_merge=min(self._last_merge, end),
+            ended_at=ended_at,
+            progress=progress,
+            weights=weights,
         )
 
 
-def _place(item: Observation) -> tuple[float, int]:
+def _unwatchable(error: BaseException) -> SimulationError:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return SimulationError(f"the node processes cannot be watched: {error}")
+
+
+def _place(item: tuple[float, int, Event]) -> tuple[float, int]:
     return item[:2]
 
 
-def node_configs(config: SimConfig, folder: Path, wait: float) -> list[NodeConfig]:
-    """What each node is started with: the virtual engine's, and what only a process needs.
-
-    wait: longest time for the peers that a node starts with, in seconds. It trains when they are there, as
-    simulated ones do; with fewer than 10 nodes, when all are.
-    """
-    addresses = free_addresses(config.nodes, PORT)
-    chosen = evaluated_nodes(config)
-    nodes = []
-    for index, address in enumerate(addresses):
-        peers = tuple(f"http://{addresses[i]}:{PORT}" for i in bootstrap(config, index))
-        evaluation = config.evaluation if index in chosen else replace(config.evaluation, evaluate_every=0)
-        node = replace(
-            node_config(config, f"n{index}", peers, evaluation),
-            listen=f"{address}:{PORT}",
-            shard=f"{index}/{config.nodes}",
-            seed=int(stream(config.seed, index, NODE_STREAM).integers(2**63)),
-            min_peers=min(len(peers), config.gossip.view_size),
-            wait=wait,
-            journal=str((folder / f"node-{index}.jsonl").absolute()),
-            log_level="warning",
-        )
-        nodes.append(node)
-    return nodes
+def _mean_round(nodes: Sequence[NodeProcess]) -> float:
+    return sum(node.round for node in nodes) / len(nodes) if nodes else 0.0
 
 
-def environment(node: NodeConfig) -> dict[str, str]:
-    """Our own, on one thread, with these very packages, and without what would win over the node's file."""
-    variables = dict(os.environ)
-    for key in keys(NodeConfig):
-        if key.env is not None and key.name.replace("_", "-") in flatten(node):
-            variables.pop(key.env, None)
-    packages = str(Path(netsim.__file__).parents[1])
-    paths = [packages, *filter(None, [variables.get("PYTHONPATH")])]
-    return variables | {"OMP_NUM_THREADS": str(node.threads), "PYTHONPATH": os.pathsep.join(paths)}
+def _links(scenario: Scenario) -> ScenarioLinks:
+    hardware = devices(scenario)
+    return ScenarioLinks(
+        scenario.config.links,
+        scenario.rules,
+        {index: device.uplink for index, device in enumerate(hardware) if device.uplink is not None},
+        {index: device.downlink for index, device in enumerate(hardware) if device.downlink is not None},
+        lambda sender: stream(scenario.config.seed, sender, LINK_STREAM),
+    )
 
 
-def to_toml(flat: dict[str, object]) -> str:
-    """Flat keys with strings, numbers, booleans and lists of strings as TOML."""
-    # JSON's literals are TOML's too, as long as characters beyond the first plane are not escaped.
-    return "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in flat.items())
-
-
-# -- models
-
-
-async def _fetch_models(client: httpx.AsyncClient, urls: Sequence[str]) -> list[Vector]:
-    """(P,) float32 of each node. Raises SimulationError."""
-    weights: list[Vector] = []
-    for url in urls:
-        try:
-            with trio.fail_after(MODEL_DEADLINE):
-                if not weights:
-                    read = partial(ModelDecoder, *await _read_layout(client, url))
-                weights.append(await _fetch_model(client, url, read()))
-        except (
-            httpx.TransportError,
-            FrameError,
-            trio.TooSlowError,
-            ValueError,
-            KeyError,
-            TypeError,
-        ) as error:
-            raise SimulationError(f"the model of {url} cannot be fetched: {error!r}") from error
-    return weights
-
-
-async def _read_layout(client: httpx.AsyncClient, url: str) -> tuple[Task, Layout]:
-    answer: dict[str, Any] = (await client.get(f"{url}/v1/layout")).json()
-    task = answer["task"]
-    values: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in task.items()
-    }
-    tensors = [TensorSpec(spec["name"], tuple(spec["shape"]), spec["dtype"]) for spec in answer["tensors"]]
-    return Task(**values), Layout(answer["model"], tuple(tensors))
-
-
-async def _fetch_model(client: httpx.AsyncClient, url: str, decoder: ModelDecoder) -> Vector:
-    async with client.stream("GET", f"{url}/v1/model") as response:
-        async for chunk in response.aiter_raw():
-            decoder.feed(chunk)
-    return decoder.finish().weights
+def _allow_many_connections() -> None:
+    """Two files for each connection, up to what the system lets us have."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

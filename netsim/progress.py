@@ -11,6 +11,7 @@ from collections import deque
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
+from netsim.journal import FaultStruck
 from p2pfl.events import Evaluated, Event, RoundCompleted, StateChanged, Trained
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ PIPED_LINES = 10  # lines of a whole run when nobody watches live
 class Progress:
     """Counts what it is told and shows it on stderr. Use as a context manager.
 
-    nodes x rounds: what the run will do.  quiet: lines as in a pipe, also on a terminal.
+    nodes x rounds: what the run will do; rounds 0: until it is stopped.
+    quiet: lines as in a pipe, also on a terminal.
     """
 
     def __init__(self, nodes: int, rounds: int, *, quiet: bool = False) -> None:
@@ -31,6 +33,7 @@ class Progress:
         self._total = nodes * rounds
         self._rounds = 0
         self._done = 0
+        self._away = 0
         self._images = 0
         self._time = 0.0
         self._first_round: int | None = None
@@ -50,12 +53,14 @@ class Progress:
             self._images += event.samples
         elif isinstance(event, RoundCompleted):
             self._rounds += 1
-            if not self._live and self._rounds * PIPED_LINES >= (self._lines + 1) * self._total:
+            if not self._live and 0 < (self._lines + 1) * self._total <= self._rounds * PIPED_LINES:
                 self._line()
         elif isinstance(event, Evaluated):
             self._evaluated(event)
         elif isinstance(event, StateChanged):
             self._state_changed(event)
+        elif isinstance(event, FaultStruck):
+            self._fault(event)
         if self._bar is not None and host.perf_counter() >= self._drawn + REDRAW:
             self._redraw()
 
@@ -64,6 +69,13 @@ class Progress:
             self._done += 1
         elif event.state == "training" and self._began is None:
             self._began = host.perf_counter()  # what it takes to start is no part of the rate
+
+    def _fault(self, event: FaultStruck) -> None:
+        """Who is away: crashed, left, hanging. Late joiners are only there once they have joined."""
+        if event.fault in ("crash", "leave", "hang"):
+            self._away += len(event.nodes)
+        elif event.fault in ("restart", "resume"):
+            self._away = max(0, self._away - len(event.nodes))
 
     def _evaluated(self, event: Evaluated) -> None:
         """Keep one value for each node that evaluates itself: as many as did so after the first round."""
@@ -78,16 +90,19 @@ class Progress:
         accuracy = f"{sum(self._accuracies) / len(self._accuracies):.3f}" if self._accuracies else "-"
         now = host.perf_counter()
         rate = self._images / max(now - (self._began or now), 1e-3)
+        away = f"away {self._away}  " if self._away else ""
         return (
-            f"done {self._done}/{self._nodes}  t {self._time:.1f} s  "
+            f"done {self._done}/{self._nodes}  {away}t {self._time:.1f} s  "
             f"accuracy {accuracy}  {rate:,.0f} images/s"
         )
 
     def _line(self) -> None:
         # One event may complete several tenths of a short run: they are one line.
-        self._lines = self._rounds * PIPED_LINES // self._total
-        share = 100 * self._rounds // self._total
-        print(f"rounds {self._rounds}/{self._total} ({share} %)  {self.text()}", file=self._err, flush=True)
+        done = f"{self._rounds}"
+        if self._total:
+            self._lines = self._rounds * PIPED_LINES // self._total
+            done += f"/{self._total} ({100 * self._rounds // self._total} %)"
+        print(f"rounds {done}  {self.text()}", file=self._err, flush=True)
 
     def _redraw(self) -> None:
         if self._bar is not None:
@@ -111,7 +126,7 @@ class Progress:
                 auto_refresh=False,  # its refreshing thread would read a clock that is not the run's
                 expand=True,
             )
-            self._bar.add_task("rounds", total=self._total, text=self.text())
+            self._bar.add_task("rounds", total=self._total or None, text=self.text())
             self._bar.start()
         return self
 

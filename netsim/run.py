@@ -10,58 +10,59 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from netsim import report, summary
-from netsim.config import SimConfig
-from netsim.evaluation import consensus_distance, evaluated, mean_model
-from netsim.journal import HOST_KEYS, SIMULATOR, ConsensusMeasured, Journal, RunStarted
+from netsim import baselines, report, scenario_file, summary, topology
+from netsim.config import HOST_KEYS, SimConfig
+from netsim.evaluation import consensus, evaluated, mean_model
+from netsim.jobs import Jobs
+from netsim.journal import SIMULATOR, Journal, RunStarted
 from netsim.memory import PeakMemory, keep_freed_memory
-from netsim.population import Device, Outcome, evaluated_nodes
+from netsim.pools import make_pool
+from netsim.population import TOPOLOGY_STREAM, Outcome, devices, evaluated_nodes, stream
 from netsim.processes import ProcessEngine
 from netsim.progress import Progress
+from netsim.scenario import Scenario
 from netsim.virtual import VirtualEngine
-from netsim.workers import WorkerPool
 from p2pfl.config import flatten
 from p2pfl.errors import StorageError
 from p2pfl.learning.data import load
-from p2pfl.learning.partition import shards
+from p2pfl.learning.learner import Learner
+from p2pfl.learning.partition import Shard, shards
 from p2pfl.learning.torch_learner import TorchLearner
 
 # The data set's place and the pictures' path are the host's, not the experiment's.
-_NOT_RECORDED = (*HOST_KEYS, "data-dir")
+_NOT_RECORDED = (*(key.replace("_", "-") for key in HOST_KEYS), "data-dir")
 
 
-def run(config: SimConfig, devices: Sequence[Device] | None = None) -> dict[str, Any]:
+def run(scenario: Scenario, *, draw: bool = True) -> dict[str, Any]:
     """Simulate; returns the summary, which is also written to summary.json in the run's folder.
 
-    devices: one for each node, for the virtual engine; all alike by default. Raises UsageError, SetupError
-    or SimulationError.
+    draw: also make the report. Raises UsageError, SetupError or SimulationError.
     """
-    report.check_installed()
+    config = scenario.config
+    if draw:
+        report.check_installed()
     dataset = load(config.data)
     parts = shards(dataset, config.data, config.nodes)
     learner = TorchLearner(dataset, config.training.model)
     out = _make_folder(config.out)  # what cannot run leaves none
     path = out / "journal.jsonl"
     keep_freed_memory()
-    with (
-        WorkerPool(learner, config.workers or os.cpu_count() or 1) as pool,
-        PeakMemory() as memory,
-        Journal(path) as journal,
-    ):
-        journal.write(0.0, SIMULATOR, RunStarted(_recorded(config), dataset.task.classes))
+    with make_pool(config, learner) as pool, PeakMemory() as memory, Journal(path) as journal:
+        (out / "scenario.toml").write_text(scenario_file.to_toml(scenario), encoding="utf-8")
+        journal.write(0.0, SIMULATOR, RunStarted(_recorded(scenario), dataset.task.classes))
         with Progress(config.nodes, config.training.rounds) as progress:
             engine = (
-                VirtualEngine(config, learner, parts, pool, journal, progress.watch, devices)
+                VirtualEngine(scenario, learner, parts, pool, journal, progress.watch)
                 if config.engine == "virtual"
-                else ProcessEngine(config, journal, progress.watch, out)
+                else ProcessEngine(scenario, journal, progress.watch, out)
             )
             outcome = engine.run()
         evaluation_began = time.perf_counter()
-        _evaluate(config, outcome, pool, journal)
+        _evaluate(scenario, outcome, pool, journal)
         evaluation_ended = time.perf_counter()
+        _run_baselines(scenario, learner, parts, pool, journal)
     figures = summary.summarise(path)
     train = outcome.last_merge - outcome.first_job
-    report.draw(path, out)
     figures |= {
         "wall_seconds": _since_process_start(),
         "startup_seconds": _since_process_start() - (time.perf_counter() - outcome.first_job),
@@ -72,39 +73,74 @@ def run(config: SimConfig, devices: Sequence[Device] | None = None) -> dict[str,
         "out": str(out),
     }
     (out / "summary.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    if draw:
+        report.write(out)
     return figures
 
 
-def _evaluate(config: SimConfig, outcome: Outcome, pool: WorkerPool, journal: Journal) -> None:
-    """The models that the nodes ended with, their mean, and how far apart they are."""
+def _evaluate(scenario: Scenario, outcome: Outcome, pool: Jobs, journal: Journal) -> None:
+    """The models that the surviving honest nodes ended with, their mean, and how far apart they are."""
+    config = scenario.config
     limit = config.evaluation.evaluate_samples
-    chosen = evaluated_nodes(config) if config.evaluate_mode == "sample" else range(config.nodes)
-    if config.evaluate_mode == "mean":
-        chosen = []
-    mean = mean_model(outcome.weights)
-    rounds = float(config.training.rounds)
-    end = outcome.virtual_seconds
-    jobs = [(index, pool.submit_evaluate(outcome.weights[index], limit)) for index in chosen]
+    honest = set(scenario.honest)
+    survivors = {index: vector for index, vector in outcome.weights.items() if index in honest}
+    if not survivors:
+        return
+    chosen = [index for index in evaluated_nodes(config) if index in survivors]
+    if config.evaluate_mode == "end":
+        chosen = list(survivors)
+    vectors = list(survivors.values())
+    mean = mean_model(vectors)
+    round, end = outcome.progress, outcome.ended_at
+    jobs = [(index, pool.submit_evaluate(survivors[index], limit)) for index in chosen]
     mean_job = pool.submit_evaluate(mean, limit)
     for index, job in jobs:
-        journal.write(end, index, evaluated(pool.result(job), of="node", round=rounds, final=True))
-    journal.write(end, SIMULATOR, evaluated(pool.result(mean_job), of="mean", round=rounds, final=True))
-    distance = consensus_distance(outcome.weights, mean)
-    journal.write(end, SIMULATOR, ConsensusMeasured(distance))
+        journal.write(end, index, evaluated(pool.result(job), of="node", round=round, final=True))
+    journal.write(end, SIMULATOR, evaluated(pool.result(mean_job), of="mean", round=round, final=True))
+    journal.write(end, SIMULATOR, consensus(vectors, mean, round=round, final=True))
 
 
-def _recorded(config: SimConfig) -> dict[str, object]:
-    """The configuration as the journal holds it: with everything that was left to its default decided.
+def _run_baselines(
+    scenario: Scenario, learner: Learner, parts: Sequence[Shard], pool: Jobs, journal: Journal
+) -> None:
+    config = scenario.config
+    if not config.baselines.baselines:
+        return
+    baselines.run_baselines(
+        config,
+        learner,
+        parts,
+        pool,
+        lambda at, event: journal.write(at, SIMULATOR, event),
+        edges=topology.edges(config.topology, config.nodes, stream(config.seed, 0, TOPOLOGY_STREAM)),
+        speeds=[device.speed for device in devices(scenario)],
+        training_of=scenario.training_of,
+    )
+
+
+def _recorded(scenario: Scenario) -> dict[str, object]:
+    """The scenario as the journal holds it: with everything that was left to its default decided.
 
     Of a data set that is a file or a folder, the name without the place.
     """
-    decided = {
+    config: SimConfig = scenario.config
+    decided: dict[str, object] = {
         "evaluate": config.evaluate_mode,
-        "bootstrap": config.bootstrap_peers,
         "dataset": Path(config.data.dataset).resolve().name,
     }
+    if config.topology.topology == "sampling":
+        decided["bootstrap"] = config.bootstrap_peers
     flat = flatten(config) | decided
-    return {key: value for key, value in flat.items() if key not in _NOT_RECORDED}
+    kept = {key: value for key, value in flat.items() if key not in _NOT_RECORDED}
+    tables: dict[str, object] = {
+        "groups": [{"name": group.name, "nodes": group.nodes} for group in scenario.groups],
+        "rules": list(scenario.tables.get("rules", ())),
+        "events": list(scenario.tables.get("events", ())),
+        "adversaries": [
+            {"nodes": adversary.nodes, "behaviour": adversary.behaviour} for adversary in scenario.adversaries
+        ],
+    }
+    return kept | {key: value for key, value in tables.items() if value}
 
 
 def _make_folder(out: str | None) -> Path:

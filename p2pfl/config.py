@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import ipaddress
 import math
 import re
 import types
@@ -151,6 +152,11 @@ class GossipConfig:
     )
     codec: Codec = option("f32", "How weights travel: f32, f16 (half the bytes), or either with +deflate.")
     view_size: int = option(64, "Most peers that a node remembers.")
+    fixed_peers: bool = option(
+        False,
+        "Exchange with the peers given and with no others, however many they are: none are learnt, none are "
+        "passed on. Who is not among them may call, and is answered.",
+    )
 
     def __post_init__(self) -> None:
         check(self.fanout >= 1, "fanout must be at least 1; a node that tells nobody does not gossip")
@@ -177,6 +183,11 @@ class NodeConfig:
     advertise: str | None = option(
         None, "URL under which peers reach this node. [default: the listening address]"
     )
+    call_from: str | None = option(
+        None,
+        "Local IP address that connections to peers are made from, on a machine with several. "
+        "[default: the system's choice]",
+    )
     peers: tuple[str, ...] = option((), "URL of a node to start with; repeatable, or a comma list.")
     min_peers: int = option(0, "Peers to know before training starts.")
     wait: float = option(60.0, "Longest wait for --min-peers, in seconds; then it trains with those it has.")
@@ -202,11 +213,19 @@ class NodeConfig:
             check_url("peers", peer)
         if self.advertise is not None:
             check_url("advertise", self.advertise)
+        if self.call_from is not None:
+            check_address("call-from", self.call_from)
         check(self.min_peers >= 0, "min-peers must be 0 or more")
-        check(
-            self.min_peers <= self.gossip.view_size,
-            f"min-peers {self.min_peers} is more than view-size {self.gossip.view_size} can hold",
-        )
+        if self.gossip.fixed_peers:
+            check(
+                self.min_peers <= len(self.peers),
+                f"min-peers {self.min_peers} is more than the {len(self.peers)} fixed peers",
+            )
+        else:
+            check(
+                self.min_peers <= self.gossip.view_size,
+                f"min-peers {self.min_peers} is more than view-size {self.gossip.view_size} can hold",
+            )
         check(0 <= self.wait < float("inf"), "wait must be 0 or more seconds")
         check(0 <= self.linger < float("inf"), "linger must be 0 or more seconds")
         check(self.threads >= 1, "threads must be at least 1")
@@ -243,6 +262,14 @@ def check_url(key: str, url: str) -> None:
     except ValueError:
         good = False
     check(good, f"{key}: {url!r} is not http://HOST:PORT; for example http://127.0.0.1:8470")
+
+
+def check_address(key: str, address: str) -> None:
+    """ConfigError unless address is an IPv4 or IPv6 address, and not a name."""
+    try:
+        ipaddress.ip_address(address)
+    except ValueError:
+        raise ConfigError(f"{key}: {address!r} is not an IP address; for example 192.168.1.5") from None
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,11 @@ class Courier:
         for contact in chosen:
             await self.exchange(contact, "push-pull", patience)
 
+    def call_strangers(self) -> None:
+        """Start a hello to each contact that has not answered and may be called now; returns at once."""
+        for contact in self._gossip.view.strangers(self._clock.now()):
+            self._start(contact, "hello")
+
     async def ask_around(self) -> None:
         """Ask a random live contact whom it knows by now."""
         for contact in self._gossip.view.pick(1, self._clock.now(), explore=False):
@@ -123,7 +128,7 @@ class Courier:
     async def hello(self, contact: Contact) -> bool:
         """Make sure who is at this address; True if it is (now) a live contact."""
         await self._request(contact, "hello", deadlines.longest(HELLO_BYTES), None)
-        return contact.state == "live" and self._gossip.view.knows(contact.url)
+        return contact.state == "live" and self._gossip.view.knows(contact)
 
     async def exchange(
         self, contact: Contact, mode: GossipMode, seconds: float, models: list[Model] | None = None
@@ -217,6 +222,8 @@ class Courier:
 
     def _met(self, contact: Contact, id: str, source: str) -> None:
         """Somebody answered at this contact's address as `id`."""
+        if not self._gossip.view.knows(contact):
+            return
         new = contact.state != "live"
         dropped = self._gossip.view.answered(contact, id, source)
         if dropped:

@@ -102,13 +102,21 @@ class Diverged(Event):
 
 @dataclass(frozen=True)
 class Merged(Event):
-    """Own model and inbox became one. weights: own first, then in the order of `senders`; they sum to 1."""
+    """Own model and inbox became one. weights: own first, then in the order of `senders`; they sum to 1.
+
+    superseded, repeated, displaced: models received since the last Merged that were not merged, for a later
+    one of the same sender came, they had been merged before, or the inbox was full. So between two of these
+    events a node receives len(senders) + superseded + repeated + displaced models.
+    """
 
     rule: str
     senders: tuple[str, ...]
     weights: tuple[float, ...]
     age_before: float
     age: float
+    superseded: int = 0
+    repeated: int = 0
+    displaced: int = 0
 
 
 @dataclass(frozen=True)

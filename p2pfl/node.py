@@ -12,13 +12,14 @@ compute, randomness, storage, observe.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 import numpy as np
 import trio
 
 from p2pfl.clock import Clock
-from p2pfl.config import NodeConfig
+from p2pfl.config import NodeConfig, check_url
 from p2pfl.courier import Courier
 from p2pfl.errors import ConfigError, DataError, FrameError
 from p2pfl.events import (
@@ -28,6 +29,7 @@ from p2pfl.events import (
     Joined,
     Merged,
     Observe,
+    PeerDropped,
     Published,
     RoundCompleted,
     Started,
@@ -115,6 +117,7 @@ class Node:
         if resume is not None:
             self.gossip.resume(resume.weights, resume.age, resume.round, resume.version)
             self._optimiser = resume.optimiser
+        self._courier: Courier | None = None  # while it runs
         self._news = trio.Event()
         self._fit_seconds = 0.0
         self._last_tell = -np.inf
@@ -141,17 +144,31 @@ class Node:
                 client = PeerClient(self._network.transport(), self.gossip.task, self.gossip.layout)
                 courier = Courier(self.gossip, self.service, client, self._clock, self._observe, nursery)
                 try:
+                    self._courier = courier
                     self._started()
                     if not self._resumed:
                         await self._checkpoint()  # its id is its own from now on
                     task_status.started(url)
                     await self._live(courier)
                 finally:
+                    self._courier = None
                     with trio.move_on_after(CLOSING, shield=True):
                         await client.aclose()
                 nursery.cancel_scope.cancel()
         finally:
             self._observe(Stopped(self.gossip.round, self.gossip.state))
+
+    def set_peers(self, urls: Sequence[str]) -> None:
+        """From now on these are the configured peers; those not met yet are called at once.
+
+        With fixed_peers there are no others: who is not named leaves the view. Raises ConfigError.
+        """
+        for url in urls:
+            check_url("peers", url)
+        for contact in self.gossip.set_peers(urls):
+            self._observe(PeerDropped(contact.id, contact.url, "not configured any more"))
+        if self._courier is not None:
+            self._courier.call_strangers()
 
     async def _live(self, courier: Courier) -> None:
         await self._meet(courier)
@@ -340,7 +357,16 @@ class Node:
         if merged is None:
             return None
         rule = self.config.gossip.merge
-        self._observe(Merged(rule, merged.senders, merged.weights, merged.age_before, merged.age))
+        self._observe(
+            Merged(
+                rule,
+                merged.senders,
+                merged.weights,
+                merged.age_before,
+                merged.age,
+                **vars(merged.unmerged),
+            )
+        )
         return merged
 
     def _publish(self) -> None:

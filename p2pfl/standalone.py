@@ -14,8 +14,8 @@ import numpy as np
 import trio
 
 from p2pfl.clock import Clock
-from p2pfl.config import NodeConfig, parse_shard
-from p2pfl.errors import StorageError, plain
+from p2pfl.config import NodeConfig, flatten, parse_shard
+from p2pfl.errors import P2pflError, StorageError, plain
 from p2pfl.events import Event, Observe
 from p2pfl.gossip.messages import Vector
 from p2pfl.learning.data import load
@@ -79,11 +79,14 @@ async def _in_thread(work: Callable[[Callable[[], bool]], R]) -> R:
     return results[0]
 
 
-def start(config: NodeConfig, learner: Learner | None = None) -> int:
+def start(
+    config: NodeConfig, learner: Learner | None = None, reload: Callable[[], NodeConfig] | None = None
+) -> int:
     """Run a node until SIGINT or SIGTERM stops it, or exit_when_done; returns the exit code.
 
-    learner: your own; by default PyTorch on the configured data set and model. Raises the errors of
-    errors.UsageError and errors.SetupError.
+    learner: your own; by default PyTorch on the configured data set and model.
+    reload: gives the configuration as it is now, or P2pflError; SIGHUP applies its peers. None: no effect.
+    Raises the errors of errors.UsageError and errors.SetupError.
     """
     index, parts = parse_shard(config.shard)
     dataset = load(config.data)
@@ -91,10 +94,12 @@ def start(config: NodeConfig, learner: Learner | None = None) -> int:
     if learner is None:
         learner = TorchLearner(dataset, config.training.model, config.threads)
     with plain():
-        return trio.run(_main, config, learner, own)
+        return trio.run(_main, config, learner, own, reload)
 
 
-async def _main(config: NodeConfig, learner: Learner, own: Shard) -> int:
+async def _main(
+    config: NodeConfig, learner: Learner, own: Shard, reload: Callable[[], NodeConfig] | None
+) -> int:
     state = StateDirectory(config.state_dir) if config.state_dir else None
     resume = state.load() if state else None
     # A resumed node goes on with other numbers than those of its first rounds.
@@ -111,7 +116,7 @@ async def _main(config: NodeConfig, learner: Learner, own: Shard) -> int:
         initial=learner.initial_weights(config.training.init_seed),
         shard=own,
         compute=ThreadCompute(learner),
-        network=HttpNetwork(config.listen),
+        network=HttpNetwork(config.listen, config.call_from),
         clock=clock,
         rng=rng,
         observe=_observer(clock, journal),
@@ -121,6 +126,7 @@ async def _main(config: NodeConfig, learner: Learner, own: Shard) -> int:
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_stop_on_signal, nursery.cancel_scope)
+            await nursery.start(_reload_on_signal, node, reload)
             async with trio.open_nursery() as running:
                 url = await running.start(node.run)
                 # The first line on stdout, at once: people and programs wait for it.
@@ -137,6 +143,29 @@ async def _stop_on_signal(scope: trio.CancelScope) -> None:
         async for number in signals:
             log.info("signal=%s stopping", signal.Signals(number).name)
             scope.cancel()
+
+
+async def _reload_on_signal(
+    node: Node, reload: Callable[[], NodeConfig] | None, *, task_status: trio.TaskStatus[None]
+) -> None:
+    """SIGHUP gives the node the peers that its configuration has now; one that is wrong changes nothing."""
+    with trio.open_signal_receiver(signal.SIGHUP) as signals:
+        task_status.started()
+        async for _ in signals:
+            if reload is None:
+                log.warning("signal=SIGHUP ignored: there is no configuration file to read again")
+                continue
+            try:
+                config = reload()
+            except P2pflError as error:
+                log.warning("signal=SIGHUP the peers stay as they are: %s", error)
+                continue
+            node.set_peers(config.peers)
+            log.info("signal=SIGHUP peers=%d", len(config.peers))
+            before, now = flatten(node.config), flatten(config)
+            changed = [key for key in sorted(before | now) if before.get(key) != now.get(key)]
+            if rest := [key for key in changed if key != "peers"]:
+                log.warning("signal=SIGHUP only peers change in a running node, not %s", ", ".join(rest))
 
 
 def node_id(seed: int | None) -> str:

@@ -25,6 +25,19 @@ class _Entry:
     known: bool
 
 
+@dataclass
+class Unmerged:
+    """Models that were received and will not be merged; with the merged ones they are all that came.
+
+    superseded: replaced by a later one of the same sender before they could be merged.
+    repeated: merged already.  displaced: the inbox was full, when they came or later.
+    """
+
+    superseded: int = 0
+    repeated: int = 0
+    displaced: int = 0
+
+
 class Inbox:
     """One entry per (sender id, source address); a newer model of the same sender replaces the older.
 
@@ -35,6 +48,7 @@ class Inbox:
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._entries: dict[tuple[str, str], _Entry] = {}
+        self.unmerged = Unmerged()  # since whoever merges took them over
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -45,9 +59,11 @@ class Inbox:
         source: the address it came from.  known: the sender's id has answered at its own address.
         """
         key = (model.head.sender.id, source)
-        self._entries.pop(key, None)
-        if len(self._entries) >= self._capacity and not self._make_room(known):
-            return False
+        self.unmerged.superseded += self._entries.pop(key, None) is not None
+        if len(self._entries) >= self._capacity:
+            self.unmerged.displaced += 1  # this one or another
+            if not self._make_room(known):
+                return False
         self._entries[key] = _Entry(model, source, known)
         return True
 

@@ -7,6 +7,7 @@ node.py trains, sends and sleeps; service.py answers requests.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +16,7 @@ from p2pfl.config import GossipConfig
 from p2pfl.gossip import merge
 from p2pfl.gossip.addresses import complete
 from p2pfl.gossip.codec import Payload, encode_model, encode_weights
-from p2pfl.gossip.inbox import Inbox, capacity_for
+from p2pfl.gossip.inbox import Inbox, Unmerged, capacity_for
 from p2pfl.gossip.messages import (
     Hello,
     Layout,
@@ -38,6 +39,7 @@ class Merge:
     """What a merge did. senders: ids in the order of weights[1:]; weights[0] is the own share.
 
     fresh: one of the senders still trained, so that its last round is in what it sent.
+    unmerged: what else was received since the Merge before this one.
     """
 
     senders: tuple[str, ...]
@@ -45,6 +47,7 @@ class Merge:
     age_before: float
     age: float
     fresh: bool
+    unmerged: Unmerged
 
 
 class Gossip:
@@ -74,7 +77,7 @@ class Gossip:
         self.version = 0
         self.state: NodeState = "waiting"
         self.url = ""
-        self.view = View(id, config.view_size, peers, rng)
+        self.view = View(id, config.view_size, peers, rng, fixed=config.fixed_peers)
         self._config = config
         self._inbox = Inbox(capacity_for(layout.size))
         self._merged: OrderedDict[str, bytes] = OrderedDict()
@@ -122,7 +125,9 @@ class Gossip:
         whose exchange and gradient overlap in just this way. Averaging the trained weights with models that
         are a round of training behind would undo most of that round (docs/adr/0004-merge-at-the-base.md).
         """
-        models = [model for model in self._inbox.drain() if self._is_news(model)]
+        waiting = self._inbox.drain()
+        models = [model for model in waiting if self._is_news(model)]
+        self._inbox.unmerged.repeated += len(waiting) - len(models)
         if not models:
             return None
         before = self.age
@@ -140,7 +145,8 @@ class Gossip:
         self._base = None
         senders = tuple(model.head.sender.id for model in models)
         fresh = any(model.head.sender.state == "training" for model in models)
-        return Merge(senders, tuple(float(weight) for weight in weights), before, self.age, fresh)
+        unmerged, self._inbox.unmerged = self._inbox.unmerged, Unmerged()
+        return Merge(senders, tuple(float(weight) for weight in weights), before, self.age, fresh, unmerged)
 
     def publish(self) -> None:
         """From now on peers get the present weights."""
@@ -199,6 +205,10 @@ class Gossip:
         contact = self.heard(model.head, source)
         known = contact is not None and contact.source == source  # else anybody could speak in its name
         return self._inbox.put(model, source, known=known)
+
+    def set_peers(self, urls: Iterable[str]) -> list[Contact]:
+        """These are the configured peers from now on; returns the contacts that left the view."""
+        return self.view.set_configured(urls)
 
     def heard(self, message: Hello | ModelHead, source: str) -> Contact | None:
         """Somebody at `source` spoke: note its state, remember whom it names.

@@ -2,7 +2,9 @@
 
 A contact comes from the user (configured) or from another node's word (announced). An announced address is
 called once; it stays only if it answers as the id it was announced for. Only contacts that answered are
-passed on. Sans-io: times are the node's clock, given by the caller; randomness is the generator given.
+passed on. A view of fixed peers holds the configured contacts alone: it learns of no others, forgets none,
+and passes none on. Sans-io: times are the node's clock, given by the caller; randomness is the generator
+given.
 """
 
 from __future__ import annotations
@@ -77,18 +79,47 @@ class Contact:
 
 
 class View:
-    """At most `size` contacts that have answered, and as many that have not been called yet."""
+    """At most `size` contacts that have answered, and as many that have not been called yet.
 
-    def __init__(self, own_id: str, size: int, configured: Iterable[str], rng: np.random.Generator) -> None:
+    fixed: the configured contacts and no others, however many they are.
+    """
+
+    def __init__(
+        self,
+        own_id: str,
+        size: int,
+        configured: Iterable[str],
+        rng: np.random.Generator,
+        *,
+        fixed: bool = False,
+    ) -> None:
         self._own_id = own_id
         self._own_url = ""
         self._size = size
+        self._fixed = fixed
         self._rng = rng
         self._contacts: dict[str, Contact] = {}  # by url
         self._answered: dict[str, Contact] = {}  # by id: those that are live or were
-        for url in configured:
-            url = url.rstrip("/")
-            self._contacts[url] = Contact(url, configured=True)
+        self.set_configured(configured)
+
+    def set_configured(self, urls: Iterable[str]) -> list[Contact]:
+        """From now on the user names these, in the order given: new ones wait to be called.
+
+        One that is named no longer is a contact like any other; with fixed peers it leaves the view. Returns
+        those that left.
+        """
+        named = dict.fromkeys(url.rstrip("/") for url in urls)
+        named.pop(self._own_url, None)
+        left = []
+        for contact in self.contacts():
+            contact.configured = contact.url in named
+            if self._fixed and not contact.configured:
+                self._drop(contact, "")
+                left.append(contact)
+        for url in named:
+            if url not in self._contacts:
+                self._contacts[url] = Contact(url, configured=True)
+        return left
 
     def listens_at(self, url: str) -> None:
         """The node's own address, known once it listens: never a contact."""
@@ -105,12 +136,18 @@ class View:
         """The contact that answered as `id`."""
         return self._answered.get(id)
 
-    def knows(self, url: str) -> bool:
+    def knows(self, contact: Contact) -> bool:
         """Whether this very contact is still in the view (a call in flight may outlive it)."""
-        return url in self._contacts
+        return self._contacts.get(contact.url) is contact
 
     def passed_on(self) -> tuple[ViewEntry, ...]:
-        """Up to PASSED_ON random contacts that answered."""
+        """Up to PASSED_ON random contacts that answered.
+
+        None of fixed ones: whoever draws a graph by hand does not want its nodes introduced to each other,
+        not even those that would listen.
+        """
+        if self._fixed:
+            return ()
         live = self.live()
         if len(live) > PASSED_ON:
             live = self._sample(live, PASSED_ON)
@@ -118,7 +155,7 @@ class View:
 
     def announced(self, id: str, url: str, source: str) -> bool:
         """Somebody at `source` named this node; True if it is a new address to call."""
-        if id == self._own_id or not url or url == self._own_url:
+        if self._fixed or id == self._own_id or not url or url == self._own_url:
             return False
         known = self._answered.get(id)  # of one that is not live this may be the new address
         if url in self._contacts or (known is not None and known.state == "live"):
@@ -167,6 +204,8 @@ class View:
 
         Returns "" if it is (now) live, else why it left the view.
         """
+        if not self.knows(contact):
+            return "it had left the view"
         if id == self._own_id:
             return self._drop(contact, "it is this node")
         # One that answered before may come back as another: it was restarted without its state.
@@ -176,7 +215,11 @@ class View:
         if twin is not None and twin is not contact:
             if twin.state == "live":
                 return self._drop(contact, f"the same node as {twin.url}")
-            self._drop(twin, f"moved to {contact.url}")
+            if self._fixed:  # its place is kept for whoever comes to be there
+                del self._answered[id]
+                twin.id, twin.state = "", "new"
+            else:
+                self._drop(twin, f"moved to {contact.url}")
         if contact.id not in self._answered:
             self._make_room()
         self._answered.pop(contact.id, None)
@@ -188,6 +231,8 @@ class View:
 
     def failed(self, contact: Contact, detail: str, now: float) -> str:
         """`contact` could not be reached: leave it alone for a while. Returns why if it left the view."""
+        if not self.knows(contact):
+            return ""
         contact.failures += 1
         contact.detail = detail
         contact.retry_at = now + deadlines.backoff(contact.failures, self._rng.random())
@@ -202,6 +247,8 @@ class View:
 
         Returns why if it left.
         """
+        if not self.knows(contact):
+            return ""
         if not contact.configured:
             return self._drop(contact, detail)
         self._answered.pop(contact.id, None)
@@ -210,7 +257,7 @@ class View:
         return ""
 
     def _drop(self, contact: Contact, why: str) -> str:
-        if self._contacts.get(contact.url) is contact:
+        if self.knows(contact):
             del self._contacts[contact.url]
         if self._answered.get(contact.id) is contact:
             del self._answered[contact.id]
@@ -222,7 +269,7 @@ class View:
 
     def _make_room(self) -> None:
         """Forget one that answered before, so that at most `size` do: an unreachable one if there is one."""
-        if len(self._answered) < self._size:
+        if self._fixed or len(self._answered) < self._size:
             return
         held = [contact for contact in self._answered.values() if not contact.busy]
         removable = [c for c in held if not c.configured] or held

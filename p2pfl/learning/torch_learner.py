@@ -32,6 +32,7 @@ class TorchLearner:
     """
 
     def __init__(self, dataset: Dataset, model: str, threads: int = 1) -> None:
+        self._dataset = dataset
         self._task = dataset.task
         self._model = model
         self._threads = threads
@@ -44,6 +45,10 @@ class TorchLearner:
         std = torch.tensor(dataset.task.std)
         self._scale = (1 / (255 * std)).view(shape)
         self._shift = (-torch.tensor(dataset.task.mean) / std).view(shape)
+
+    def __reduce__(self) -> tuple[type[TorchLearner], tuple[Dataset, str, int]]:
+        """Copied to another machine of a simulation as what it was made from."""
+        return TorchLearner, (self._dataset, self._model, self._threads)
 
     @property
     def task(self) -> Task:

@@ -28,7 +28,7 @@ from p2pfl.config import parse_listen
 from p2pfl.errors import ListenError
 from p2pfl.network.app import UNREADABLE
 from p2pfl.network.http1 import Http1, Report
-from p2pfl.network.transport import RECEIVE, socket_options
+from p2pfl.network.transport import RECEIVE, TcpTransport, socket_options
 
 MAX_HEADERS = 16 * 1024
 """Bytes of a request line and its headers, of a chunk's header, of trailers."""
@@ -52,14 +52,14 @@ log = logging.getLogger(__name__)
 
 
 class HttpNetwork:
-    """The network seam of a real node. listen: HOST:PORT, as in NodeConfig.listen."""
+    """The network seam of a real node. listen, call_from: as in NodeConfig."""
 
-    def __init__(self, listen: str) -> None:
+    def __init__(self, listen: str, call_from: str | None = None) -> None:
         self._host, self._port = parse_listen(listen)
+        self._call_from = call_from
 
     def transport(self) -> httpx.AsyncBaseTransport | None:
-        """None: the client makes its own."""
-        return None
+        return TcpTransport(call_from=self._call_from)
 
     async def serve(
         self, app: ASGIApp, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED
@@ -68,6 +68,8 @@ class HttpNetwork:
 
         When cancelled it accepts no more, closes idle connections, gives requests under way GRACE seconds.
         """
+        if self._call_from is not None:
+            _check_own(self._call_from)
         listener = await _listen(self._host, self._port)
         async with listener, trio.open_nursery() as nursery:
             server = _Server(app)
@@ -104,6 +106,18 @@ async def _listen(host: str, port: int) -> trio.SocketListener:
         sock.close()
         raise
     return trio.SocketListener(sock)
+
+
+def _check_own(address: str) -> None:
+    """ListenError unless connections can be made from this address."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.bind((address, 0))
+    except OSError:
+        raise ListenError(
+            f"{address} is not an address of this machine; choose another --call-from, or leave it out"
+        ) from None
 
 
 def _why_not(error: OSError) -> str:

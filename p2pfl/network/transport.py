@@ -32,10 +32,13 @@ class TcpTransport(httpx.AsyncBaseTransport):
     """HTTP/1.1 with connections that are used again, not for HEAD. No time limits: callers have them.
 
     ssl_context: for https addresses; made when the first one is called if it is None.
+    call_from: local address of all connections, as in NodeConfig.call_from. Where it is none (any more), or
+    none from which a peer could be called, calls raise httpx.ConnectError.
     """
 
-    def __init__(self, ssl_context: ssl.SSLContext | None = None) -> None:
+    def __init__(self, ssl_context: ssl.SSLContext | None = None, *, call_from: str | None = None) -> None:
         self._ssl_context = ssl_context
+        self._call_from = call_from
         self._idle: list[_Connection] = []  # the longest idle first
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -43,7 +46,7 @@ class TcpTransport(httpx.AsyncBaseTransport):
         origin = _Origin.of(request.url)
         connection = self._reuse(origin)
         if connection is None:
-            connection = _Connection(origin, await self._connect(origin))
+            connection = _Connection(origin, *await self._connect(origin))
         try:
             response = await connection.request(request)
         except BaseException:
@@ -78,13 +81,22 @@ class TcpTransport(httpx.AsyncBaseTransport):
         connection.idle_since = trio.current_time()
         self._idle.append(connection)
 
-    async def _connect(self, origin: _Origin) -> _Stream:
+    async def _connect(self, origin: _Origin) -> tuple[_Stream, str]:
+        """A connection and the address at its other end, as a server would show a client's."""
         try:
-            stream = await trio.open_tcp_stream(origin.host, origin.port)
-            for option in socket_options():
-                stream.setsockopt(*option)
+            stream = await trio.open_tcp_stream(origin.host, origin.port, local_address=self._call_from)
         except (OSError, UnicodeError) as error:  # UnicodeError: a name that no name service would take
             raise httpx.ConnectError(_cause(error)) from error
+        try:
+            for option in socket_options():
+                stream.setsockopt(*option)
+            peer = str(stream.socket.getpeername()[0])
+        except OSError as error:  # the other end has reset it already
+            stream.socket.close()
+            raise httpx.ConnectError(_cause(error)) from error
+        return await self._secured(stream, origin), peer
+
+    async def _secured(self, stream: trio.SocketStream, origin: _Origin) -> _Stream:
         if not origin.secure:
             return stream
         if self._ssl_context is None:
@@ -118,14 +130,14 @@ class _Origin:
 class _Connection:
     """One TCP connection and the request on it. A new h11 object serves each request.
 
-    peer: the address at the other end, as a server would show a client's.
+    peer: the address at the other end.
     """
 
-    def __init__(self, origin: _Origin, stream: _Stream) -> None:
+    def __init__(self, origin: _Origin, stream: _Stream, peer: str) -> None:
         self.origin = origin
         self.idle_since = 0.0
         self._stream = stream
-        self.peer = str(self._socket().getpeername()[0])
+        self.peer = peer
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
         self._left: int | None = None  # bytes of the answer's body still to come; None: h11 finds its end
         self._rest = b""  # what came with the head of the answer

@@ -11,9 +11,11 @@ import pytest
 
 from p2pfl import standalone
 from p2pfl.config import NodeConfig, build, flatten, keys
+from p2pfl.errors import ConfigError
 from tests.cli.outcome import Run, error_line
 
 Start = Callable[..., NodeConfig]
+Reload = Callable[[], NodeConfig] | None
 
 
 @pytest.fixture
@@ -21,7 +23,7 @@ def start(run: Run, monkeypatch: pytest.MonkeyPatch) -> Start:
     """start("--fanout", "3") -> the configuration that the node would run with."""
     configs: list[NodeConfig] = []
 
-    def record(config: NodeConfig) -> int:
+    def record(config: NodeConfig, *, reload: Reload) -> int:
         configs.append(config)
         return 0
 
@@ -102,10 +104,33 @@ def test_data_directory_comes_from_the_environment(
 
 
 def test_exit_code_of_the_node_is_the_commands(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(standalone, "start", lambda _: 3)
+    monkeypatch.setattr(standalone, "start", lambda config, reload: 3)
     assert run("node", "start").exit_code == 3
-    monkeypatch.setattr(standalone, "start", lambda _: None)
+    monkeypatch.setattr(standalone, "start", lambda config, reload: None)
     assert run("node", "start").exit_code == 0
+
+
+def test_file_can_be_read_again_and_flags_still_win(
+    run: Run, toml: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reloads: list[Reload] = []
+    monkeypatch.setattr(standalone, "start", lambda config, reload: reloads.append(reload))
+    path = toml("peers = ['http://a:1']\nrounds = 5")
+    assert run("node", "start", "--config", path, "--rounds", "7", "--fixed-peers").exit_code == 0
+    assert run("node", "start", "--rounds", "7").exit_code == 0
+    again, none = reloads
+    assert none is None
+    assert again is not None
+    toml("peers = ['http://b:2', 'http://c:3']\nrounds = 6")
+    config = again()
+    assert config.peers == ("http://b:2", "http://c:3")
+    assert (config.training.rounds, config.gossip.fixed_peers) == (7, True)
+    toml("fanout = 0")
+    with pytest.raises(ConfigError, match=r"node\.toml: fanout must be at least 1"):
+        again()
+    Path(path).unlink()
+    with pytest.raises(ConfigError, match="cannot read the configuration file"):
+        again()
 
 
 @pytest.mark.parametrize(
@@ -130,6 +155,10 @@ def test_exit_code_of_the_node_is_the_commands(run: Run, monkeypatch: pytest.Mon
         (["--advertise", "http://a:1/x"], "advertise: 'http://a:1/x' is not"),
         (["--seed", "-1"], "seed must be 0 or more"),
         (["--min-peers", "9", "--view-size", "8"], "min-peers 9 is more than view-size 8 can hold"),
+        (
+            ["--fixed-peers", "--peers", "http://a:1", "--min-peers", "2"],
+            "min-peers 2 is more than the 1 fixed peers",
+        ),
         (["--config", "missing.toml"], "cannot read the configuration file missing.toml: No such file"),
         (["--config", "."], "cannot read the configuration file .: Is a directory"),
     ],

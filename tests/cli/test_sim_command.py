@@ -11,6 +11,7 @@ import pytest
 from cli.sim import as_text
 from netsim import run as simulation
 from netsim.config import SimConfig
+from netsim.scenario import Scenario
 from tests.cli.outcome import Run, error_line
 
 SUMMARY: dict[str, Any] = {
@@ -29,9 +30,9 @@ def configs(monkeypatch: pytest.MonkeyPatch) -> list[SimConfig]:
     """The configurations that the simulator was called with; it chats on stdout."""
     seen: list[SimConfig] = []
 
-    def record(config: SimConfig) -> dict[str, Any]:
+    def record(scenario: Scenario, *, draw: bool) -> dict[str, Any]:
         print("a library prints this")
-        seen.append(config)
+        seen.append(scenario.config)
         return SUMMARY
 
     monkeypatch.setattr(simulation, "run", record)
@@ -60,7 +61,7 @@ def test_flags_arrive(run: Run, configs: list[SimConfig]) -> None:
     )
     (config,) = configs
     assert (config.nodes, config.data.dataset, config.training.model) == (10, "mnist", "cnn")
-    assert (config.training.rounds, config.latency_seconds) == (5, 1.5)
+    assert (config.training.rounds, config.links.latency_of.first) == (5, 1.5)
 
 
 def test_json_on_stdout_is_one_object(run: Run, configs: list[SimConfig]) -> None:

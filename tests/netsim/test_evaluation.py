@@ -99,9 +99,8 @@ def test_evaluation_changes_nothing_else(tmp_path: Path) -> None:
     """The same events at the same virtual times, and the same models in the end."""
     modes = ("nodes", "sample", "mean", "end")
     runs = [simulate(tmp_path / mode, evaluate=mode) for mode in modes]
-    others = [
-        [line for line in run.lines if line["event"] not in (*EVALUATIONS, "run-started")] for run in runs
-    ]
+    apart = (*EVALUATIONS, "consensus-measured", "run-started")
+    others = [[line for line in run.lines if line["event"] not in apart] for run in runs]
     assert others[1:] == [others[0]] * 3
     assert len({run.summary["virtual_seconds"] for run in runs}) == 1
     assert len({run.summary["accuracy_of_mean_model"] for run in runs}) == 1
@@ -113,15 +112,15 @@ def test_the_final_figures_are_those_of_the_models(tmp_path: Path, monkeypatch: 
     learners: list[TorchLearner] = []
 
     class Watched(VirtualEngine):
-        def __init__(self, config: Any, learner: Any, *rest: Any) -> None:
-            super().__init__(config, learner, *rest)
+        def __init__(self, scenario: Any, learner: Any, *rest: Any) -> None:
+            super().__init__(scenario, learner, *rest)
             engines.append(self)
             learners.append(learner)
 
     monkeypatch.setattr(netsim.run, "VirtualEngine", Watched)
     # No settling and skewed shards, so that the models differ.
     run = simulate(tmp_path, settle=0, partition="classes:3", evaluate="end")
-    weights = engines[0].outcome.weights
+    weights = list(engines[0].outcome.weights.values())
     evaluate = learners[0].evaluate
     assert run.final_accuracies() == [evaluate(vector).accuracy for vector in weights]
     mean = np.mean(np.stack(weights).astype(np.float64), axis=0)

@@ -53,10 +53,11 @@ class Site:
         self.finished += 1
 
 
-class Table:
+class Table(UniformLinks):
     """Latencies by (sender, receiver)."""
 
     def __init__(self, latencies: dict[tuple[int, int], float]) -> None:
+        super().__init__()
         self._latencies = latencies
 
     def latency(self, sender: int, receiver: int) -> float:

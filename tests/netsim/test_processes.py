@@ -8,60 +8,83 @@ import signal
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from netsim import children, processes
+from netsim import children, guarded, processes, topology
 from netsim.children import Children, free_addresses
-from netsim.collect import Tail, restore
-from netsim.config import SimConfig
-from netsim.journal import SIMULATOR, Journal, read
-from netsim.processes import ProcessEngine, environment, node_configs, to_toml
-from netsim.virtual import bootstrap
+from netsim.journal import SIMULATOR, read
+from netsim.launch import environment, node_configs, to_toml
+from netsim.population import bootstrap
+from netsim.processes import NODE_COMMAND
+from netsim.scenario import Scenario
 from p2pfl.config import DataConfig, NodeConfig, build, flatten
 from p2pfl.errors import SimulationError
-from p2pfl.events import Event, Exchanged, Started, Trained
+from p2pfl.events import Event, Trained
+from tests.netsim.stubs import LONG, STUB, await_gone, fifo, lines, processes_of, read_lines, run, scenario
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="real node processes need Linux")
-
-STUB = (sys.executable, str(Path(__file__).with_name("stub_node.py")))
-LONG = 60.0  # seconds that a healthy machine never needs: a test fails then instead of hanging
-
-
-def config(nodes: int, **values: object) -> SimConfig:
-    return build(SimConfig, {"nodes": nodes, "engine": "process", **values})
-
-
-def run_stubs(nodes: int, folder: Path, watch: Any = lambda time, event: None) -> Any:
-    with Journal(folder / "journal.jsonl") as journal:
-        return ProcessEngine(config(nodes), journal, watch, folder, STUB).run()
 
 
 # -- what nodes are started with
 
 
-def test_nodes_get_shards_seeds_and_the_virtual_engines_peers(tmp_path: Path) -> None:
-    sim = config(12, seed=5, rounds=7, partition="dirichlet:0.5", evaluate="end")
-    nodes = node_configs(sim, tmp_path, 90.0)
-    urls = [f"http://{node.listen}" for node in nodes]
+def launched(what: Scenario, absent: frozenset[int] = frozenset()) -> list[NodeConfig]:
+    edges = topology.edges(what.config.topology, what.config.nodes, np.random.default_rng(0))
+    addresses = [f"127.0.0.{1 + i}" for i in range(what.config.nodes)]
+    return node_configs(what, addresses, edges, absent, 90.0)
+
+
+def test_nodes_get_shards_seeds_and_the_virtual_engines_peers() -> None:
+    what = scenario(12, seed=5, rounds=7, partition="dirichlet:0.5", evaluate="end")
+    nodes = launched(what)
+    urls = [node.advertise for node in nodes]
     assert [node.shard for node in nodes] == [f"{i}/12" for i in range(12)]
     assert len({node.seed for node in nodes}) == 12
-    assert [node.peers for node in nodes] == [tuple(urls[j] for j in bootstrap(sim, i)) for i in range(12)]
+    assert [node.peers for node in nodes] == [tuple(urls[j] for j in bootstrap(what, i)) for i in range(12)]
     assert {(node.min_peers, node.wait) for node in nodes} == {(8, 90.0)}
     assert {node.evaluation.evaluate_every for node in nodes} == {0}
-    assert all(
-        (node.data, node.training, node.gossip) == (sim.data, sim.training, sim.gossip) for node in nodes
-    )
+    expected = (what.config.data, what.config.training, what.config.gossip)
+    assert all((node.data, node.training, node.gossip) == expected for node in nodes)
 
 
-def test_equal_seeds_make_equal_nodes_but_for_their_addresses(tmp_path: Path) -> None:
-    first, second = (node_configs(config(3, seed=1), tmp_path, 1.0) for _ in range(2))
-    assert [node.seed for node in first] == [node.seed for node in second]
+def test_equal_seeds_make_equal_nodes() -> None:
+    first, second = (launched(scenario(3, seed=1)) for _ in range(2))
+    assert first == second
+
+
+def test_nodes_are_called_and_call_at_the_address_at_which_they_listen() -> None:
+    for node in launched(scenario(2)):
+        assert node.listen == f"{node.call_from}:8471"
+        assert node.advertise == f"http://{node.call_from}:8470"
+
+
+def test_in_a_graph_a_node_knows_its_neighbours_and_nobody_else() -> None:
+    nodes = launched(scenario(5, topology="ring"))
+    urls = [node.advertise for node in nodes]
+    for i, node in enumerate(nodes):
+        assert set(node.peers) == {urls[(i + 1) % 5], urls[(i - 1) % 5]}
+        assert node.gossip.fixed_peers
+        assert node.min_peers == 2
+
+
+def test_a_group_has_its_own_settings_and_nobody_waits_for_those_behind_a_nat() -> None:
+    groups = [{"name": "edge", "nodes": "0-1", "nat": True, "lr": 0.5, "fanout": 1}]
+    nodes = launched(scenario(4, {"groups": groups}))
+    assert [node.training.lr for node in nodes] == [0.5, 0.5, 0.1, 0.1]
+    assert [node.gossip.fanout for node in nodes] == [1, 1, 2, 2]
+    hidden = {nodes[0].advertise, nodes[1].advertise}
+    assert all(hidden.isdisjoint(node.peers) for node in nodes)
+    assert [node.min_peers for node in nodes] == [2, 2, 1, 1]
+
+
+def test_nobody_waits_for_those_who_come_later_nor_they_for_others() -> None:
+    nodes = launched(scenario(3), frozenset({2}))
+    assert [node.min_peers for node in nodes] == [1, 1, 0]
 
 
 @pytest.mark.parametrize("name", ["plain", 'quo"ted \\ and\ttabbed', "naïve 日本 😀"])
@@ -86,7 +109,7 @@ def test_the_environment_does_not_win_over_the_file(monkeypatch: pytest.MonkeyPa
 
 
 def test_addresses_differ_and_nobody_listens_on_them() -> None:
-    addresses = free_addresses(600, 8470)
+    addresses = free_addresses(600, (8470, 8471))
     assert len(set(addresses)) == 600
     assert all(address.startswith("127.") for address in addresses)
 
@@ -94,54 +117,7 @@ def test_addresses_differ_and_nobody_listens_on_them() -> None:
 def test_taken_addresses_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(children, "_is_free", lambda address, port: not address.endswith(".1"))
     with pytest.raises(SimulationError, match="no free loopback addresses"):
-        free_addresses(2, 8470)
-
-
-# -- journals
-
-
-def test_events_survive_the_journal() -> None:
-    started = Started("i", "n", "u", "t", "m", "f", 3, 2, (1, 1), 0)
-    exchanged = Exchanged("push", "p", "u", 1, 2, False, 0.5, "ok")
-    assert restore(started.as_dict()) == started
-    assert restore(exchanged.as_dict()) == exchanged
-    assert restore(Trained(1, 2, 3, float("nan"), 0.5).as_dict()).as_dict()["loss"] is None
-
-
-@pytest.mark.parametrize("fields", [{"event": "no-such"}, {}, {"event": "trained", "speed": 3}])
-def test_an_unknown_event_is_an_error(fields: dict[str, object]) -> None:
-    with pytest.raises(SimulationError, match="unknown event"):
-        restore(fields)
-
-
-def test_a_tail_waits_for_whole_lines_and_for_the_start(tmp_path: Path) -> None:
-    path = tmp_path / "node.jsonl"
-    tail = Tail(path, 4)
-    assert list(tail.look()) == []
-    started = (
-        '"event":"started","id":"","name":"","url":"","task":"","model":"","fingerprint":"","parameters":1,'
-    )
-    with path.open("w") as file:
-        file.write('{"t":1.0,"event":"checkpointed","round":1}\n')
-        file.write('{"t":1.5,' + started + '"samples":0,"labels":[],"resumed_round":0}\n{"t":2.5,"eve')
-        file.flush()
-        assert list(tail.look()) == []
-        tail.listens_at = 101.5
-        assert [(time, node, event.kind) for time, node, event in tail.look()] == [
-            (101.0, 4, "checkpointed"),
-            (101.5, 4, "started"),
-        ]
-        file.write('nt":"checkpointed","round":2}\n')
-        file.flush()
-        assert [time for time, _, _ in tail.look()] == [102.5]
-    assert list(tail.look()) == []
-
-
-def test_a_damaged_journal_is_an_error(tmp_path: Path) -> None:
-    path = tmp_path / "node.jsonl"
-    path.write_text("nonsense\n")
-    with pytest.raises(SimulationError, match=r"node\.jsonl cannot be read"):
-        list(Tail(path, 0).look())
+        free_addresses(2, (8470,))
 
 
 # -- runs of stubs
@@ -149,57 +125,33 @@ def test_a_damaged_journal_is_an_error(tmp_path: Path) -> None:
 
 def test_merges_journals_up_to_the_last_done_and_fetches_the_models(tmp_path: Path) -> None:
     seen: list[tuple[float, Event]] = []
-    outcome = run_stubs(3, tmp_path, lambda time, event: seen.append((time, event)))
-    lines: list[Any] = list(read(tmp_path / "journal.jsonl"))
-    assert [line["t"] for line in lines] == sorted(line["t"] for line in lines)
+    outcome = run(scenario(3), tmp_path, lambda time, event: seen.append((time, event)))
+    found: list[Any] = list(read(tmp_path / "journal.jsonl"))
+    times = [line["t"] for line in found]
+    assert times == sorted(times)
+    assert times[0] >= 0
     for node in range(3):
-        of_node = [line for line in lines if line["node"] == node]
+        of_node = [line for line in found if line["node"] == node]
         assert [line["event"] for line in of_node][:2] == ["served", "started"]
-        done = next(line["t"] for line in of_node if line.get("state") == "done")
-        trains = next(line["t"] for line in of_node if line.get("state") == "training")
-        assert done - trains == pytest.approx(node, abs=1e-5)
-    assert (lines[-1]["node"], lines[-1]["event"]) == (SIMULATOR, "run-ended")
-    assert outcome.virtual_seconds == pytest.approx(lines[-1]["t"], abs=1e-6)
-    assert max(line["t"] for line in lines if line.get("state") == "done") == lines[-1]["t"]
-    assert all(line["t"] <= lines[-1]["t"] for line in lines)
+        assert [line["state"] for line in of_node if "state" in line] == ["training", "done"]
+    assert (found[-1]["node"], found[-1]["event"]) == (SIMULATOR, "run-ended")
+    assert (found[-1]["nodes"], found[-1]["reason"]) == (3, "done")
+    assert outcome.ended_at == pytest.approx(found[-1]["t"], abs=1e-6)
     assert outcome.first_job <= outcome.last_merge
+    assert outcome.progress == 1.0
+    assert list(outcome.weights) == [0, 1, 2]
     for node in range(3):
         np.testing.assert_array_equal(outcome.weights[node], np.full(6, node, np.float32))
     assert sum(isinstance(event, Trained) for _, event in seen) == 3
+    assert [time for time, _ in seen if time < 0] == []
+    assert processes_of(tmp_path) == []
 
 
 def test_an_earlier_runs_journals_are_not_merged(tmp_path: Path) -> None:
-    run_stubs(2, tmp_path)
+    run(scenario(2), tmp_path)
     once = (tmp_path / "journal.jsonl").read_text().count("\n")
-    run_stubs(2, tmp_path)
+    run(scenario(2), tmp_path)
     assert (tmp_path / "journal.jsonl").read_text().count("\n") == once
-
-
-@contextmanager
-def fifo(folder: Path, monkeypatch: pytest.MonkeyPatch | None = None) -> Iterator[int]:
-    """The reading end of STUB_ALIVE."""
-    path = folder / "alive"
-    os.mkfifo(path)
-    if monkeypatch is not None:
-        monkeypatch.setenv("STUB_ALIVE", str(path))
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def await_gone(fd: int) -> bytes:
-    """What stubs wrote to STUB_ALIVE; returns when the kernel has closed it for the last of them."""
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    said = b""
-    while poll.poll(LONG * 1000):
-        chunk = os.read(fd, 4096)
-        if not chunk:
-            return said
-        said += chunk
-    pytest.fail("a node is left behind")
 
 
 @pytest.mark.parametrize(
@@ -216,7 +168,7 @@ def test_a_node_that_ends_early_ends_the_run_and_all_others(
         monkeypatch.setenv(name, value)
     with fifo(tmp_path, monkeypatch) as alive:
         with pytest.raises(SimulationError, match=message):
-            run_stubs(3, tmp_path)
+            run(scenario(3), tmp_path)
         await_gone(alive)
 
 
@@ -225,7 +177,7 @@ def test_nodes_that_ignore_sigterm_are_killed(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(children, "GRACE", 0.0)
     monkeypatch.setattr(children, "GRACE_PER_CHILD", 0.0)
     with fifo(tmp_path, monkeypatch) as alive:
-        run_stubs(2, tmp_path)
+        run(scenario(2), tmp_path)
         assert await_gone(alive).count(b"\n") == 2
 
 
@@ -236,48 +188,53 @@ def test_an_error_while_watching_leaves_nothing(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("STUB_BUSY", "1")
     with fifo(tmp_path, monkeypatch) as alive:
         with pytest.raises(BaseExceptionGroup) as caught:
-            run_stubs(2, tmp_path, broken)
+            run(scenario(2), tmp_path, broken)
         assert caught.group_contains(ZeroDivisionError)
         await_gone(alive)
 
 
 def test_a_program_that_cannot_be_started_is_named(tmp_path: Path) -> None:
-    with Journal(tmp_path / "journal.jsonl") as journal:
-        engine = ProcessEngine(config(2), journal, lambda time, event: None, tmp_path, ["/no/such/program"])
-        with pytest.raises(SimulationError, match=r"node [01] ended by itself: exit code 1, .*No such file"):
-            engine.run()
+    with pytest.raises(SimulationError, match=r"node [01] ended by itself: exit code 1, .*No such file"):
+        run(scenario(2), tmp_path, command=["/no/such/program"])
 
 
 def test_a_program_that_says_something_else_is_an_error(tmp_path: Path) -> None:
-    with Journal(tmp_path / "journal.jsonl") as journal:
-        command = [sys.executable, "-c", "import signal; print('hello', flush=True); signal.pause()"]
-        engine = ProcessEngine(config(2), journal, lambda time, event: None, tmp_path, command)
-        with pytest.raises(SimulationError, match="says 'hello' instead of where it listens"):
-            engine.run()
+    command = [sys.executable, "-c", "import signal; print('hello', flush=True); signal.pause()"]
+    with pytest.raises(SimulationError, match="says 'hello' instead of where it listens"):
+        run(scenario(2), tmp_path, command=command)
+    assert processes_of(tmp_path) == []
+
+
+def test_a_node_that_does_not_listen_in_time_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "START_DEADLINE", 0.0)
+    monkeypatch.setattr(processes, "START_DEADLINE_PER_NODE", 0.0)
+    with pytest.raises(SimulationError, match=r"node [01] does not listen after 0 seconds"):
+        run(scenario(2), tmp_path, command=[sys.executable, "-c", "import signal; signal.pause()"])
+    assert processes_of(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "nodes" / "node-1.new").mkdir(parents=True)
+    with pytest.raises(SimulationError, match=r"cannot be watched: .*Is a directory"):
+        run(scenario(2), tmp_path)
 
 
 SIMULATOR_PROGRAM = """
 import sys
 from pathlib import Path
-from netsim.config import SimConfig
-from netsim.journal import Journal
-from netsim.processes import ProcessEngine
+from tests.netsim.stubs import run, scenario
 
-folder = Path(sys.argv[1])
-with Journal(folder / "journal.jsonl") as journal:
-    ProcessEngine(SimConfig(nodes=3), journal, lambda time, event: None, folder, sys.argv[2:]).run()
+run(scenario(3), Path(sys.argv[1]), command=sys.argv[2:])
 """
 
 
 @pytest.mark.parametrize(
-    ("number", "code"),
-    [
-        (signal.SIGKILL, -signal.SIGKILL),
-        (signal.SIGTERM, -signal.SIGTERM),
-        (signal.SIGINT, -signal.SIGINT),
-    ],
+    ("number", "stopped"),
+    [(signal.SIGKILL, False), (signal.SIGKILL, True), (signal.SIGTERM, True), (signal.SIGINT, True)],
 )
-def test_nodes_die_with_the_simulator(number: signal.Signals, code: int, tmp_path: Path) -> None:
+def test_nodes_die_with_the_simulator(number: signal.Signals, stopped: bool, tmp_path: Path) -> None:
     with fifo(tmp_path) as alive, ExitStack() as stack:
         simulator = subprocess.Popen(
             [sys.executable, "-c", SIMULATOR_PROGRAM, str(tmp_path), *STUB],
@@ -286,21 +243,20 @@ def test_nodes_die_with_the_simulator(number: signal.Signals, code: int, tmp_pat
         )
         stack.callback(simulator.communicate)
         stack.callback(simulator.kill)
-        poll = select.poll()
-        poll.register(alive, select.POLLIN)
-        said = b""
-        while said.count(b"\n") < 3:
-            assert poll.poll(LONG * 1000), "the nodes do not start"
-            said += os.read(alive, 4096)
-        pids = [int(pid) for pid in said.split()]
+        pids = [int(pid) for pid in read_lines(alive, 3)]
+        assert sorted(processes_of(tmp_path)) == sorted([simulator.pid, *pids])
         assert all(os.getpgid(pid) == pid for pid in pids)
+        if stopped:  # as hanging nodes are, and slow ones most of the time
+            for pid in pids:
+                os.kill(pid, signal.SIGSTOP)
         simulator.send_signal(number)
         await_gone(alive)
-        assert simulator.wait(LONG) == code
+        assert simulator.wait(LONG) == -number
+        assert processes_of(tmp_path) == []
 
 
 def test_a_child_whose_parent_is_gone_before_it_runs_does_not_run(tmp_path: Path) -> None:
-    guard = [sys.executable, "-I", "-S", processes.__file__.replace("processes", "guarded")]
+    guard = [sys.executable, "-I", "-S", guarded.__file__]
     result = subprocess.run([*guard, "1", "/bin/echo", "I run"], capture_output=True, text=True)
     assert (result.returncode, result.stdout, result.stderr) == (1, "", "the parent is gone\n")
 
@@ -321,12 +277,14 @@ def test_what_a_child_started_ends_with_it(tmp_path: Path) -> None:
 
 
 def test_three_real_nodes_learn_digits(tmp_path: Path) -> None:
-    sim = config(3, rounds=2, interval=0.0, dataset="digits", seed=1)
-    with Journal(tmp_path / "journal.jsonl") as journal:
-        outcome = ProcessEngine(sim, journal, lambda time, event: None, tmp_path).run()
-    lines: list[Any] = list(read(tmp_path / "journal.jsonl"))
-    completed = [(line["node"], line["round"]) for line in lines if line["event"] == "round-completed"]
+    what = scenario(3, rounds=2, interval=0.0, dataset="digits", seed=1)
+    outcome = run(what, tmp_path, command=NODE_COMMAND)
+    completed = [(line["node"], line["round"]) for line in lines(tmp_path, "round-completed")]
     assert sorted(completed) == [(node, round) for node in range(3) for round in (1, 2)]
-    assert any(line["event"] == "merged" for line in lines)
-    assert [len(weights) for weights in outcome.weights] == [len(outcome.weights[0])] * 3
-    assert all(np.isfinite(weights).all() for weights in outcome.weights)
+    assert lines(tmp_path, "merged")
+    assert list(outcome.weights) == [0, 1, 2]
+    assert len({len(weights) for weights in outcome.weights.values()}) == 1
+    assert all(np.isfinite(weights).all() for weights in outcome.weights.values())
+    urls = {line["url"] for line in lines(tmp_path, "started")}
+    assert {line["url"] for line in lines(tmp_path, "exchanged")} <= urls
+    assert processes_of(tmp_path) == []

@@ -36,6 +36,7 @@ def test_a_run_as_a_program(tmp_path: Path) -> None:
         "curves.png",
         "journal.jsonl",
         "labels.png",
+        "scenario.toml",
         "summary.json",
     ]
     assert json.loads((folder / "summary.json").read_text()) == summary
@@ -76,9 +77,9 @@ USAGE, SURROUNDINGS = 2, 1
         ("--bootstrap 3", USAGE, "bootstrap must be below nodes: a node can know 2 others"),
         ("--latency soon", USAGE, "latency 'soon' is not a duration; for example 20ms"),
         ("--latency -1s", USAGE, "latency '-1s' is not a duration"),
-        ("--latency " + "9" * 400, USAGE, "latency is too long"),
+        ("--latency " + "9" * 400, USAGE, "too long"),
         ("--speed 0", USAGE, "speed must be above 0"),
-        ("--workers 0", USAGE, "workers must be at least 1"),
+        ("--workers 0", USAGE, "workers must be a number, at least 1, or ray"),
         ("--evaluate often", USAGE, "'often' is not one of"),
         ("--engine warp", USAGE, "'warp' is not one of"),
         ("--codec f8", USAGE, "f8"),

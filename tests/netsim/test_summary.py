@@ -36,6 +36,12 @@ KEYS = [
     "images_per_second",
     "peak_pss_bytes",
     "out",
+    "survivors",
+    "ended",
+    "faults",
+    "faults_late",
+    "lost",
+    "baselines",
 ]
 
 

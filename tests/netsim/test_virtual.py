@@ -20,15 +20,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import trio
 
 import netsim.run
-import netsim.virtual
-from netsim.population import Device
 from p2pfl.gossip.messages import Vector
 from p2pfl.learning.learner import FitPlan, FitResult
 from p2pfl.learning.torch_learner import TorchLearner
-from p2pfl.node import Node
 from tests.netsim.whole import WholeRun, simulate
 
 TIES = {"local_steps": 5, "interval": 0.0, "rounds": 4}  # 160 samples a round at every node
@@ -50,9 +46,8 @@ CRASH, RETURN = 0.28, 0.5  # virtual seconds; the second training of TIES lasts 
 def test_one_and_two_workers_write_the_same_journal(
     flat: dict[str, Any], jitter: float, tmp_path: Path
 ) -> None:
-    devices = [Device(1000.0, jitter=jitter)] * int(flat.get("nodes", 4))
-    one = simulate(tmp_path / "one", devices, workers=1, **flat)
-    two = simulate(tmp_path / "two", devices, workers=2, **flat)
+    one = simulate(tmp_path / "one", workers=1, speed_jitter=jitter, **flat)
+    two = simulate(tmp_path / "two", workers=2, speed_jitter=jitter, **flat)
     assert one.journal == two.journal
     assert one.of("merged")
 
@@ -96,8 +91,12 @@ def test_the_journal_depends_on_no_interpreter_thread_count_delay_or_folder(tmp_
 def check_the_crash(run: WholeRun) -> None:
     """Node 1 of TIES died while it trained for the second time, came back, and all were done in the end."""
     own = [line for line in run.lines if line["node"] == 1]
-    (stopped,) = [line for line in own if line["event"] == "stopped"]
-    assert (stopped["t"], stopped["round"], stopped["state"]) == (CRASH, 1, "training")
+    assert [(line["fault"], line["t"]) for line in run.of("fault-struck")] == [
+        ("crash", CRASH),
+        ("restart", RETURN),
+    ]
+    assert not [line for line in own if CRASH <= line["t"] < RETURN]
+    assert [line["resumed_round"] for line in own if line["event"] == "started"] == [0, 1]
     before, after = (
         [line["t"] for line in own if line["event"] == "trained" and (line["t"] > CRASH) is late]
         for late in (False, True)
@@ -143,9 +142,12 @@ def test_the_journal_holds_nothing_of_the_host(tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_a_slow_and_a_late_node_end_within_one_point_of_the_others(seed: int, tmp_path: Path) -> None:
     """Six nodes: node 0 ten times slower, node 5 thirty virtual seconds late."""
-    devices = [Device(100.0), *[Device(1000.0)] * 4, Device(1000.0, start=30.0)]
+    tables = {
+        "groups": [{"name": "slow", "nodes": "0", "speed": "100"}],
+        "events": [{"kind": "join", "at": "30s", "nodes": "5"}],
+    }
     flat = {"nodes": 6, "rounds": 12, "lr": 0.05, "fanout": 3, "settle": 8, "seed": seed}
-    run = simulate(tmp_path, devices, **flat)
+    run = simulate(tmp_path, tables, **flat)
     accuracies = run.final_accuracies()
     assert len(accuracies) == 6
     assert max(accuracies) - min(accuracies) <= 0.01
@@ -178,25 +180,13 @@ class SlowNow(TorchLearner):
         return super().fit(weights, optimiser, plan, stop)
 
 
-class Mortal(Node):
-    """Node 1 is killed at CRASH and comes back at RETURN, with what it had learnt."""
-
-    async def run(self, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED) -> None:
-        if self.config.name == "n1":
-            with trio.CancelScope(deadline=CRASH):
-                await super().run(task_status=task_status)
-            await trio.sleep_until(RETURN)
-            await super().run()
-        else:
-            await super().run(task_status=task_status)
-
-
 def main(folder: Path, workers: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(netsim.run, "TorchLearner", SlowNow)
         simulate(folder / "jitter", workers=workers, model="mlp", interval=0.0)
-        patch.setattr(netsim.virtual, "Node", Mortal)
-        simulate(folder / "ties", [Device(1000.0, jitter=0.0)] * 4, workers=workers, model="mlp", **TIES)
+        crash = {"kind": "crash", "at": f"{CRASH}s", "nodes": "1", "lasting": f"{RETURN - CRASH:g}s"}
+        tables = {"events": [crash]}
+        simulate(folder / "ties", tables, workers=workers, model="mlp", speed_jitter=0.0, **TIES)
 
 
 if __name__ == "__main__":

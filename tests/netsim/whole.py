@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 import netsim.run
-from netsim import report
 from netsim.config import SimConfig
-from netsim.population import Device
+from netsim.scenario import quantities_as_text
+from netsim.scenario_file import scenario_of
 from p2pfl.config import build
 
 IMAGES = 1438  # training images of the digits
@@ -47,10 +45,13 @@ class WholeRun:
         ]
 
 
-def simulate(folder: Path, devices: Sequence[Device] | None = None, **flat: object) -> WholeRun:
-    """netsim.run.run without its pictures. flat: keys of SimConfig; by default 4 nodes, softmax, 2 rounds."""
+def simulate(
+    folder: Path, tables: Mapping[str, Sequence[Mapping[str, object]]] | None = None, **flat: object
+) -> WholeRun:
+    """netsim.run.run without its report. flat: keys of SimConfig; by default 4 nodes, softmax, 2 rounds.
+
+    tables: of a scenario file, by their names in Scenario.tables.
+    """
     small = {"nodes": 4, "model": "softmax", "rounds": 2, "workers": 2, "out": str(folder)}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "draw", lambda journal, out: [])
-        summary = netsim.run.run(build(SimConfig, small | flat), devices)
-    return WholeRun(summary, folder)
+    config = build(SimConfig, quantities_as_text(SimConfig, small | flat))
+    return WholeRun(netsim.run.run(scenario_of(config, tables), draw=False), folder)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import trio
 
+from p2pfl.errors import ConfigError
 from p2pfl.events import (
     Diverged,
     Evaluated,
@@ -13,6 +14,7 @@ from p2pfl.events import (
     Joined,
     Merged,
     PeerAdded,
+    PeerDropped,
     Published,
     RoundCompleted,
     StateChanged,
@@ -406,3 +408,98 @@ async def test_the_fifth_of_a_network_knows_everybody_in_the_end():
         nursery.cancel_scope.cancel()
     for index, villager in enumerate(nodes):
         assert list(live_ids(villager)) == [f"id{i}" for i in range(6) if i != index]
+
+
+def called(villager, since=0.0):
+    """The addresses that a node called, from a time on."""
+    return {e.url for t, e in villager.seen if isinstance(e, Exchanged) and t >= since}
+
+
+async def test_with_fixed_peers_a_node_talks_only_to_whom_it_is_told():
+    village = Village()
+    ring = [
+        village.villager(i, ((i - 1) % 5, (i + 1) % 5), rounds=10, fanout=3, fixed_peers=True)
+        for i in range(5)
+    ]
+    async with trio.open_nursery() as nursery:
+        await nursery.start(village.network.run)
+        for villager in ring:
+            await nursery.start(villager.node.run)
+        await until_done(*ring)
+        nursery.cancel_scope.cancel()
+    for i, villager in enumerate(ring):
+        neighbours = {(i - 1) % 5, (i + 1) % 5}
+        assert called(villager) == {village.url(j) for j in neighbours}
+        assert list(live_ids(villager)) == sorted(f"id{j}" for j in neighbours)
+    spread = np.ptp([villager.node.gossip.weights[0] for villager in ring])
+    assert spread < 1
+
+
+async def test_a_stranger_may_call_a_node_with_fixed_peers_and_is_answered():
+    village = Village()
+    fixed = village.villager(0, (), rounds=10, fixed_peers=True)
+    stranger = village.villager(1, (0,), rounds=10)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(village.network.run)
+        await nursery.start(fixed.node.run)
+        await nursery.start(stranger.node.run)
+        await until_done(fixed, stranger)
+        nursery.cancel_scope.cancel()
+    assert fixed.events(Merged)
+    assert stranger.events(Merged)
+    assert {event.outcome for event in stranger.events(Exchanged)} == {"ok"}
+    assert called(fixed) == set()
+    assert fixed.status()["peers"] == []
+
+
+async def test_peers_that_are_replaced_are_left_alone_and_the_new_ones_called_at_once():
+    village = Village()
+    node = village.villager(0, (1,), rounds=10, fixed_peers=True)
+    others = [village.villager(i, rounds=0, fixed_peers=True) for i in (1, 2, 3)]
+    async with trio.open_nursery() as nursery:
+        await nursery.start(village.network.run)
+        for villager in (*others, node):
+            await nursery.start(villager.node.run)
+        await trio.sleep(5.5)
+        node.node.set_peers((village.url(2), village.url(3)))
+        await until_done(node)
+        nursery.cancel_scope.cancel()
+    met = sorted((e.peer, t) for t, e in node.seen if isinstance(e, PeerAdded) and t > 1)
+    assert met == [(f"id{i}", pytest.approx(5.5 + 2 * LATENCY)) for i in (2, 3)]
+    assert [(t, e.peer, e.url) for t, e in node.seen if isinstance(e, PeerDropped)] == [
+        (5.5, "id1", village.url(1))
+    ]
+    assert village.url(1) in called(node)
+    assert called(node, since=5.5) == {village.url(2), village.url(3)}
+
+
+async def test_peers_can_be_given_to_a_node_that_is_not_running_and_must_be_addresses():
+    village = Village()
+    node, other = village.villager(0), village.villager(1)
+    with pytest.raises(ConfigError, match="peers: 'n1' is not"):
+        node.node.set_peers(("n1",))
+    node.node.set_peers((village.url(1),))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(village.network.run)
+        await nursery.start(other.node.run)
+        await nursery.start(node.node.run)
+        await until_done(node)
+        nursery.cancel_scope.cancel()
+    assert list(live_ids(node)) == ["id1"]
+    node.node.set_peers(())  # it has stopped: nobody is called
+
+
+async def test_a_peer_replaced_while_it_is_asked_is_no_peer_once_it_answers():
+    village = Village(latency=1.0)
+    node, other = village.villager(0, (1,), fixed_peers=True), village.villager(1, rounds=0)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(village.network.run)
+        await nursery.start(other.node.run)
+        await nursery.start(node.node.run)
+        await trio.sleep(0.5)
+        node.node.set_peers(())
+        await until_done(node)
+        nursery.cancel_scope.cancel()
+    assert node.events(PeerAdded) == []
+    assert len(node.events(PeerDropped)) == 1
+    assert node.status()["peers"] == []

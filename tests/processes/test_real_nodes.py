@@ -92,6 +92,39 @@ def test_a_killed_node_goes_on_from_its_state_directory_as_itself(tmp_path):
         assert again.stop() == 0
 
 
+def test_sighup_gives_a_node_the_peers_that_its_file_has_now(tmp_path):
+    file = tmp_path / "node.toml"
+    serving = ("--fixed-peers", "--rounds", "0", "--evaluate-every", "0", "--local-steps", "1")
+    with nodes(tmp_path, ("--name", "a", *serving), ("--name", "b", *serving)) as (a, b):
+        file.write_text(f"peers = ['{a.wait_listening()}']\ninterval = 0.1")
+        b.wait_listening()
+        with nodes(tmp_path, ("--config", str(file), *serving)) as (node,):
+            node.wait_listening()
+            await_peers(node, "a")
+            file.write_text("peers = [")
+            node.process.send_signal(signal.SIGHUP)
+            assert "the peers stay as they are: " in read_until(node, "SIGHUP")
+            file.write_text(f"peers = ['{b.url}']\ninterval = 0.2")
+            node.process.send_signal(signal.SIGHUP)
+            await_peers(node, "b")
+            assert "only peers change in a running node, not interval" in read_until(node, "only peers")
+            assert node.stop() == 0
+        b.process.send_signal(signal.SIGHUP)
+        assert "ignored: there is no configuration file" in read_until(b, "SIGHUP")
+        assert a.stop() == b.stop() == 0
+
+
+def await_peers(node, *names):
+    """Ask the node for its status until the peers that it reached are these; each look is a request."""
+    while [peer["name"] for peer in node.status()["peers"] if peer["state"] == "live"] != list(names):
+        assert node.process.poll() is None
+
+
+def read_until(node, word):
+    """The next line of the node's log that has this word in it."""
+    return next(line for line in node.process.stderr if word in line)
+
+
 def test_a_foreign_client_takes_part(tmp_path):
     with nodes(tmp_path, (*WAITING, "--model", "softmax")) as (node,):
         url = node.wait_listening()

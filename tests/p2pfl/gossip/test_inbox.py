@@ -1,6 +1,8 @@
 import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
 
-from p2pfl.gossip.inbox import MAX_MODELS, MIN_MODELS, Inbox, capacity_for
+from p2pfl.gossip.inbox import MAX_MODELS, MIN_MODELS, Inbox, Unmerged, capacity_for
 from p2pfl.gossip.messages import Model, ModelHead, Sender, Task
 
 TASK = Task("t", ("a", "b"), (1, 2, 2), (0.5,), (0.5,))
@@ -53,6 +55,30 @@ def test_unknown_senders_do_not_get_into_an_inbox_full_of_known_ones():
     assert not inbox.put(model("x"), "10.6.6.6", known=False)
     assert inbox.put(model("c"), "10.0.0.3", known=True)
     assert senders(inbox) == ["b", "c"]
+
+
+def test_what_is_replaced_or_has_no_room_is_counted():
+    inbox = Inbox(2)
+    inbox.put(model("a", 1), "10.0.0.1", known=True)
+    inbox.put(model("a", 2), "10.0.0.1", known=True)
+    assert inbox.unmerged == Unmerged(superseded=1)
+    inbox.put(model("b"), "10.0.0.2", known=True)
+    inbox.put(model("c"), "10.0.0.3", known=True)  # in a's place
+    inbox.put(model("x"), "10.6.6.6", known=False)  # not let in
+    assert inbox.unmerged == Unmerged(superseded=1, displaced=2)
+
+
+@given(
+    puts=st.lists(
+        st.tuples(st.sampled_from("abcd"), st.sampled_from(["10.0.0.1", "10.0.0.2"]), st.booleans())
+    )
+)
+def test_all_that_was_put_in_is_drained_or_counted(puts):
+    inbox = Inbox(3)
+    for sender, source, known in puts:
+        inbox.put(model(sender), source, known=known)
+    drained = len(inbox.drain())
+    assert drained + inbox.unmerged.superseded + inbox.unmerged.displaced == len(puts)
 
 
 def test_capacity_is_bounded_by_memory_and_count():

@@ -8,6 +8,7 @@ import pytest
 from p2pfl.config import GossipConfig
 from p2pfl.errors import DataError
 from p2pfl.gossip.codec import ModelDecoder
+from p2pfl.gossip.inbox import Unmerged
 from p2pfl.gossip.messages import Layout, Model, Sender, Task, TensorSpec, ViewEntry
 from p2pfl.gossip.protocol import REMEMBERED, Gossip
 
@@ -71,6 +72,24 @@ def test_a_model_delivered_twice_is_merged_once():
     train(you, 4.0)
     me.receive(said(you), "10.0.0.2")
     assert me.merge() is not None
+
+
+def test_a_merge_tells_what_else_was_received_since_the_last_one():
+    me, you, other = gossip("me"), gossip("you"), gossip("other")
+    for value in (1.0, 2.0):
+        train(you, value)
+        me.receive(said(you), "10.0.0.2")
+    merged = me.merge()
+    assert merged is not None
+    assert (len(merged.senders), merged.unmerged) == (1, Unmerged(superseded=1))
+    me.receive(said(you), "10.0.0.2")
+    assert me.merge() is None  # the same snapshot: told of with the next merge
+    me.receive(said(you), "10.0.0.2")
+    train(other, 3.0)
+    me.receive(said(other), "10.0.0.3")
+    merged = me.merge()
+    assert merged is not None
+    assert (merged.senders, merged.unmerged) == (("other",), Unmerged(repeated=2))
 
 
 def test_the_memory_of_merged_senders_is_bounded():
@@ -218,3 +237,23 @@ def test_a_task_that_fills_the_head_is_refused_at_the_start():
     big.frame()  # fits as long as the view is empty
     with pytest.raises(DataError):
         big.check_head_fits()
+
+
+def test_with_fixed_peers_a_strangers_model_is_merged_and_nobody_is_learnt():
+    me = gossip("me", peers=("http://10.0.0.2:8470",), fixed_peers=True)
+    stranger = gossip("stranger")
+    stranger.url = "http://:8470"
+    train(stranger, 1.0)
+    model = said(stranger)
+    model = replace(model, head=replace(model.head, view=(ViewEntry("third", "http://10.0.0.3:8470"),)))
+    assert me.receive(model, "10.0.0.9")
+    assert me.merge() is not None
+    assert [contact.url for contact in me.view.contacts()] == ["http://10.0.0.2:8470"]
+    me.view.answered(me.view.contacts()[0], "you", "10.0.0.2")
+    assert me.hello().view == ()
+
+
+def test_peers_can_be_replaced():
+    me = gossip("me", peers=("http://10.0.0.2:8470",), fixed_peers=True)
+    assert [contact.url for contact in me.set_peers(("http://10.0.0.3:8470",))] == ["http://10.0.0.2:8470"]
+    assert [contact.url for contact in me.view.contacts()] == ["http://10.0.0.3:8470"]

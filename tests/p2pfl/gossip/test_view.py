@@ -8,8 +8,8 @@ from p2pfl.gossip.view import PASSED_ON, View
 SOURCE = "10.9.9.9"
 
 
-def view(size: int = 64, configured: tuple[str, ...] = ()) -> View:
-    return View("me", size, configured, np.random.default_rng(0))
+def view(size: int = 64, configured: tuple[str, ...] = (), *, fixed: bool = False) -> View:
+    return View("me", size, configured, np.random.default_rng(0), fixed=fixed)
 
 
 def url(i: int) -> str:
@@ -217,3 +217,90 @@ def test_pick_without_exploring_takes_live_ones_first():
     v.announced("x", url(100), SOURCE)
     assert all(v.pick(1, 0.0, explore=False)[0].state == "live" for _ in range(50))
     assert {c.state for c in v.pick(3, 0.0, explore=False)} == {"live", "new"}
+
+
+def answer_all(v: View) -> None:
+    for contact in v.strangers(0.0):
+        assert v.answered(contact, f"id of {contact.url}", SOURCE) == ""
+
+
+def test_fixed_peers_learn_of_nobody_and_tell_nobody():
+    v = view(configured=(url(1), url(2)), fixed=True)
+    answer_all(v)
+    assert not v.announced("x", url(3), SOURCE)
+    assert [contact.url for contact in v.live()] == [url(1), url(2)]
+    assert v.passed_on() == ()
+
+
+def test_fixed_peers_do_not_follow_a_node_to_another_address():
+    v = view(configured=(url(1),), fixed=True)
+    answer_all(v)
+    v.failed(v.contacts()[0], "gone", 0.0)
+    assert not v.announced(f"id of {url(1)}", url(2), SOURCE)
+
+
+def test_fixed_peers_may_be_more_than_the_size():
+    v = view(size=4, configured=tuple(url(i) for i in range(30)), fixed=True)
+    answer_all(v)
+    assert len(v.live()) == 30
+
+
+def test_fixed_peers_are_kept_also_where_one_answers_in_anothers_name():
+    v = view(configured=(url(1), url(2)), fixed=True)
+    first, second = v.contacts()
+    v.answered(first, "a", SOURCE)
+    v.failed(first, "gone", 0.0)
+    assert v.answered(second, "a", SOURCE) == ""
+    assert v.known("a") is second
+    assert (first.state, first.id) == ("new", "")
+    assert v.answered(first, "b", SOURCE) == ""
+    assert v.live() == [first, second]
+
+
+@pytest.mark.parametrize("fixed", [True, False])
+def test_configured_contacts_can_be_replaced(fixed):
+    v = view(configured=(url(1), url(2)), fixed=fixed)
+    v.listens_at(url(9))
+    answer_all(v)
+    kept = v.contacts()[1]
+    left = v.set_configured((url(2) + "/", url(3), url(3), url(9)))
+    assert [contact.url for contact in left] == ([url(1)] if fixed else [])
+    assert [(c.url, c.configured, c.state) for c in v.contacts()] == [
+        *([] if fixed else [(url(1), False, "live")]),
+        (url(2), True, "live"),
+        (url(3), True, "new"),
+    ]
+    assert kept in v.contacts()
+    assert [contact.url for contact in v.strangers(0.0)] == [url(3)]
+
+
+def test_a_contact_that_is_not_configured_any_more_is_forgotten_like_any_other():
+    v = view(configured=(url(1), url(2)))
+    silent, refusing = v.contacts()
+    v.refused(refusing, "another task", 0.0)
+    v.set_configured(())
+    assert v.failed(silent, "refused", 0.0) == "refused"
+    assert v.refused(refusing, "another task", 0.0) == "another task"
+    assert v.contacts() == []
+
+
+def test_a_learned_contact_that_the_user_names_is_kept_from_then_on():
+    v = view()
+    meet(v, 1)
+    v.set_configured((url(0),))
+    (contact,) = v.live()
+    for _ in range(30):
+        assert v.failed(contact, "gone", 0.0) == ""
+
+
+def test_an_answer_to_a_call_that_outlived_the_contact_changes_nothing():
+    v = view(configured=(url(1),), fixed=True)
+    (gone,) = v.contacts()
+    v.set_configured(())
+    assert v.answered(gone, "a", SOURCE) == "it had left the view"
+    assert v.failed(gone, "slow", 0.0) == v.refused(gone, "another task", 0.0) == ""
+    assert v.known("a") is None
+    v.set_configured((url(1),))
+    assert not v.knows(gone)
+    assert v.answered(gone, "a", SOURCE) == "it had left the view"
+    assert [contact.state for contact in v.contacts()] == ["new"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -17,6 +19,7 @@ from p2pfl import errors
 from p2pfl.errors import BadAnswer, PeerError, Refused, TimedOut, Unreachable
 from p2pfl.network import transport as transport_module
 from p2pfl.network.client import PeerClient
+from p2pfl.network.server import HttpNetwork
 from p2pfl.network.transport import TcpTransport
 from tests.p2pfl.gossip import hostile_frames
 from tests.p2pfl.network.sites import BIG, LAYOUT, TASK, Site, app_of, body, frame, hello, hello_body, served
@@ -327,6 +330,42 @@ async def test_every_failure_of_a_transport_has_a_meaning(
 
     with pytest.raises(expected):
         await PeerClient(Failing(), TASK, LAYOUT).pull("http://192.0.2.1:8470", None)
+
+
+async def test_calls_come_from_the_address_that_was_asked_for() -> None:
+    site = Site()
+    async with served(app_of(site)) as url:
+        network = HttpNetwork("127.0.0.1:0", "127.3.2.1")
+        client = PeerClient(network.transport(), TASK, LAYOUT)
+        await client.hello(url, hello("ann"))
+        await client.aclose()
+    assert [source for _, source, _ in site.hellos] == ["127.3.2.1"]
+
+
+async def test_a_connection_that_is_reset_before_it_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel may have accepted it, and the other side's program reset it, before we go on."""
+    connect = trio.open_tcp_stream
+
+    async def connect_too_late(*args: object, **values: object) -> trio.SocketStream:
+        stream = await connect(*args, **values)  # type: ignore[arg-type]
+        await trio.testing.wait_all_tasks_blocked()
+        return stream
+
+    async def reset(stream: trio.SocketStream) -> None:
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        stream.socket.close()
+
+    monkeypatch.setattr(trio, "open_tcp_stream", connect_too_late)
+    async with scripted(reset) as (url, _), client() as asking:
+        with pytest.raises(PeerError, match=r"(not connected|reset)"):
+            await asking.pull(url, None)
+
+
+async def test_no_call_can_be_made_from_an_address_of_others() -> None:
+    async with served(app_of(Site())) as url:
+        client = PeerClient(TcpTransport(call_from="192.0.2.1"), TASK, LAYOUT)
+        with pytest.raises(Unreachable, match=r"192\.0\.2\.1"):
+            await client.pull(url, None)
 
 
 async def test_transport_serves_other_clients_too() -> None:

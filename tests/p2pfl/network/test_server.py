@@ -167,6 +167,12 @@ async def test_address_that_is_not_ours(listen: str, words: str) -> None:
         await HttpNetwork(listen).serve(app_of(Site()))
 
 
+@pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::1"])
+async def test_an_address_to_call_from_that_is_not_ours(address: str) -> None:
+    with pytest.raises(ListenError, match=f"{address} is not an address of this machine; .*--call-from"):
+        await HttpNetwork("127.0.0.1:0", address).serve(app_of(Site()))
+
+
 async def test_ipv6() -> None:
     try:
         with trio.socket.socket(trio.socket.AF_INET6) as sock:

@@ -1,0 +1,230 @@
+"""Random scenarios for `p2pfl sim fuzz`: everything that can go wrong on the virtual engine, from a seed.
+
+They are small, so that hundreds run in minutes, and tame, so that what breaks is the program's fault:
+learning rates that do not diverge, faults that heal before the nodes settle, and SETTLE settle exchanges at
+the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from netsim.config import SimConfig
+from netsim.invariants import SETTLE
+from netsim.scenario import Scenario
+from netsim.scenario_file import scenario_of
+from p2pfl.config import build
+
+Rng = np.random.Generator
+Keys = dict[str, object]
+Tables = dict[str, list[dict[str, object]]]
+
+MOST_NODES = 30
+# A run that is not over by then, in seconds of its clock, never ends: the slowest node's budget is less.
+VIRTUAL_TIME = "2h"
+# The word that keeps these draws apart from those of the scenarios' own seeds.
+_WORD = 0xF422
+
+
+def random_scenario(seed: int) -> Scenario:
+    """The scenario of a seed, which is also its own seed."""
+    rng = np.random.default_rng(np.random.SeedSequence((seed, _WORD)))
+    nodes = int(rng.integers(2, MOST_NODES, endpoint=True)) if rng.random() < 0.6 else int(rng.integers(2, 9))
+    keys: Keys = {"nodes": nodes, "seed": seed, "virtual-time": VIRTUAL_TIME, "evaluate": "mean"}
+    keys |= _data(rng, nodes) | _training(rng) | _gossip(rng, nodes) | _topology(rng, nodes)
+    keys |= _links(rng) | _devices(rng)
+    seconds = _typical_seconds(keys)
+    keys |= _faults(rng, seconds)
+    tables: Tables = {}
+    _add_groups(rng, nodes, tables)
+    _add_rules(rng, tables)
+    _add_events(rng, nodes, seconds, tables)
+    return scenario_of(build(SimConfig, keys), tables)
+
+
+def _one(rng: Rng, choices: Sequence[Any]) -> Any:
+    return choices[int(rng.integers(len(choices)))]
+
+
+def _some(rng: Rng, chance: float, value: Callable[[], object], otherwise: object) -> object:
+    return value() if rng.random() < chance else otherwise
+
+
+def _between(rng: Rng, low: float, high: float) -> float:
+    """Log-uniform: small and large values are equally likely."""
+    return float(f"{np.exp(rng.uniform(np.log(low), np.log(high))):.3g}")
+
+
+def _duration(rng: Rng, low: float, high: float) -> str:
+    """A distribution of durations around a log-uniform value, seconds."""
+    middle = _between(rng, low, high)
+    kind = _one(rng, ("constant", "uniform", "lognormal"))
+    if kind == "uniform":
+        return f"uniform:{middle / 2:.4g}s,{2 * middle:.4g}s"
+    return f"lognormal:{middle:.4g}s,{rng.uniform(0.1, 0.7):.2f}" if kind == "lognormal" else f"{middle:.4g}s"
+
+
+def _data(rng: Rng, nodes: int) -> Keys:
+    """Digits has 1,438 training samples; part of them trains faster."""
+    partitions = ["iid", "iid", "dirichlet:1", "bias:0.5", "quantity:2", "draw:2"]
+    if nodes <= 10:
+        partitions += ["classes:4", "dirichlet:0.5"]
+    return {
+        "dataset": "digits",
+        "keep-per-class": [f"rest={_one(rng, (0.3, 0.5, 1.0))}"],
+        "partition": _one(rng, partitions),
+        "partition-seed": int(rng.integers(100)),
+    }
+
+
+def _training(rng: Rng) -> Keys:
+    keys: Keys = {
+        "model": "softmax",
+        "rounds": int(rng.integers(3, 9)),
+        "batch-size": _one(rng, (8, 16, 32, 64)),
+        "lr": _between(rng, 0.01, 0.2),
+        "lr-schedule": _one(rng, ("constant", "constant", "cosine")),
+        "weight-decay": _one(rng, (0.0, 0.0, 0.001)),
+    }
+    if rng.random() < 0.3:
+        keys |= {"momentum": 0.9, "lr": _between(rng, 0.005, 0.03)}
+    return keys | _one(rng, ({}, {"local-epochs": 2}, {"local-steps": int(rng.integers(1, 12))}))  # type: ignore[no-any-return]
+
+
+def _gossip(rng: Rng, nodes: int) -> Keys:
+    return {
+        "gossip": _one(rng, ("push", "pull", "push-pull")),
+        "fanout": int(rng.integers(1, 5)),
+        "merge": _one(rng, ("mean", "age", "samples")),
+        "settle": SETTLE,
+        "interval": _some(rng, 0.7, lambda: _between(rng, 0.05, 3.0), 0.0),
+        "codec": _one(rng, ("f32", "f32", "f16", "f32+deflate", "f16+deflate")),
+        "view-size": _some(rng, 0.3, lambda: int(rng.integers(4, 16)), 64),
+    }
+
+
+def _topology(rng: Rng, nodes: int) -> Keys:
+    """Sampling half of the time, as it is the default."""
+    kinds = ["complete", "star"]
+    kinds += ["ring"] if nodes >= 3 else []
+    kinds += ["torus"] if nodes in (9, 12, 15, 16, 20, 24, 25, 28, 30) else []
+    if nodes >= 6:
+        kinds += ["random-regular", "erdos-renyi", "small-world", "scale-free"]
+    if rng.random() < 0.5:
+        fewest = min(3, nodes - 1)
+        return {
+            "topology": "sampling",
+            "bootstrap": int(rng.integers(fewest, min(8, nodes - 1), endpoint=True)),
+        }
+    kind = _one(rng, kinds)
+    keys: Keys = {"topology": kind, "degree": 4, "edge-probability": 0.6, "rewiring": 0.3}
+    if kind == "scale-free":
+        keys["degree"] = 2
+    if kind in ("random-regular", "erdos-renyi", "small-world", "scale-free") and rng.random() < 0.4:
+        keys["redraw"] = f"{_between(rng, 0.5, 5):g}s"
+    return keys
+
+
+def _links(rng: Rng) -> Keys:
+    """A model of softmax is 3 kB."""
+    keys: Keys = {"latency": _duration(rng, 0.001, 0.3)}
+    if rng.random() < 0.4:
+        keys["jitter"] = f"{_between(rng, 0.001, 0.3):g}s"
+    for key in ("bandwidth", "uplink", "downlink"):
+        if rng.random() < 0.2:
+            keys[key] = f"{_between(rng, 50, 2000):g}kbit/s"
+    for key, most in (("loss", 0.3), ("duplication", 0.3), ("reordering", 0.3), ("corruption", 0.1)):
+        if rng.random() < 0.3:
+            keys[key] = float(round(rng.uniform(0.01, most), 3))
+    return keys
+
+
+def _devices(rng: Rng) -> Keys:
+    keys: Keys = {
+        "speed": _one(rng, ("1000", "300", "uniform:300,2000", "lognormal:1000,0.5")),
+        "speed-jitter": _one(rng, (0.0, 0.05, 0.3)),
+        "state": _one(rng, ("kept", "lost")),
+    }
+    if rng.random() < 0.3:
+        keys |= {"stragglers": f"{int(rng.integers(5, 40))}%", "slowdown": float(rng.integers(2, 11))}
+    if rng.random() < 0.3:
+        keys |= {"skew": f"{_between(rng, 0.1, 10000):g}s", "drift": float(round(rng.uniform(0, 0.2), 3))}
+    return keys
+
+
+def _typical_seconds(keys: Keys) -> float:
+    """About how long all rounds take: a scale for how long faults last."""
+    rounds, interval = keys["rounds"], keys["interval"]
+    assert isinstance(rounds, int)
+    assert isinstance(interval, float)
+    return rounds * max(interval, 0.15)
+
+
+def _faults(rng: Rng, seconds: float) -> Keys:
+    """Random ones; at least half of the nodes survive."""
+    keys: Keys = {"window": _one(rng, ("5%-50%", "10%-40%", "0%-60%"))}
+    if rng.random() < 0.5:
+        keys |= {
+            "crash": f"{int(rng.integers(5, 35))}%",
+            "restart": _one(rng, ("0", "50%", "100%")),
+            "restart-after": _duration(rng, 0.02 * seconds, 0.3 * seconds),
+        }
+    if rng.random() < 0.25:
+        keys["leave"] = f"{int(rng.integers(5, 15))}%"
+    if rng.random() < 0.3:
+        keys["join-late"] = f"{int(rng.integers(5, 30))}%"
+    if rng.random() < 0.4:
+        keys |= {
+            "hang": f"{int(rng.integers(5, 40))}%",
+            "hang-for": _duration(rng, 0.02 * seconds, 0.3 * seconds),
+        }
+    if rng.random() < 0.15:
+        keys |= {"uptime": f"{seconds:.3g}s", "downtime": f"{_between(rng, 0.02, 0.2) * seconds:.3g}s"}
+    return keys
+
+
+def _add_groups(rng: Rng, nodes: int, tables: Tables) -> None:
+    """Nodes behind address translation, and slow ones on slow links."""
+    groups: list[dict[str, object]] = []
+    if nodes >= 4 and rng.random() < 0.25:
+        groups.append({"name": "behind-nat", "amount": f"{int(rng.integers(10, 50))}%", "nat": True})
+    if nodes >= 4 and rng.random() < 0.25:
+        groups.append(
+            {
+                "name": "edge",
+                "amount": f"{int(rng.integers(10, 40))}%",
+                "speed": "uniform:200,600",
+                "uplink": f"{_between(rng, 50, 500):g}kbit/s",
+                "fanout": int(rng.integers(1, 4)),
+                "batch-size": 16,
+            }
+        )
+    if groups:
+        tables["groups"] = groups
+
+
+def _add_rules(rng: Rng, tables: Tables) -> None:
+    if not any(group["name"] == "edge" for group in tables.get("groups", ())) or rng.random() < 0.3:
+        return
+    rule = {"sender": "edge", "receiver": "*", "latency": _duration(rng, 0.05, 0.5)}
+    rule["loss"] = float(round(rng.uniform(0, 0.3), 3))  # type: ignore[assignment]
+    tables["rules"] = [rule]  # type: ignore[list-item]
+
+
+def _add_events(rng: Rng, nodes: int, seconds: float, tables: Tables) -> None:
+    """Cuts, which may overlap, and a few faults at a time of the clock."""
+    events: list[dict[str, object]] = []
+    if rng.random() < 0.4:
+        for _ in range(int(rng.integers(1, 4))):
+            start, length = int(rng.integers(0, 40)), int(rng.integers(5, 30))
+            parts = int(rng.integers(2, min(4, nodes), endpoint=True))
+            events.append({"kind": "cut", "at": f"{start}%", "lasting": f"{length}%", "parts": parts})
+    if rng.random() < 0.3:
+        kind = _one(rng, ("hang", "crash"))
+        at, lasting = rng.uniform(0, 0.5) * seconds, rng.uniform(0.02, 0.3) * seconds
+        events.append({"kind": kind, "at": f"{at:.3g}s", "lasting": f"{lasting:.3g}s", "amount": "20%"})
+    if events:
+        tables["events"] = events

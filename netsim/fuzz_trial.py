@@ -1,0 +1,96 @@
+"""One random scenario: run it in this process, check its journal."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from netsim import invariants
+from netsim.evaluation import consensus, mean_model
+from netsim.fuzz_scenarios import random_scenario
+from netsim.inline import InlinePool
+from netsim.journal import SIMULATOR, FaultStruck, Journal, RunEnded, read
+from netsim.network import Account
+from netsim.scenario import Scenario
+from netsim.scenario_file import to_toml
+from netsim.virtual import VirtualEngine
+from p2pfl.events import Event
+from p2pfl.learning.data import load
+from p2pfl.learning.partition import shards
+from p2pfl.learning.torch_learner import TorchLearner
+
+SHOWN = 20  # violations of one run that are told
+
+
+def trial(seed: int, folder: Path, *, verbose: bool = False) -> list[str]:
+    """What the scenario of a seed breaks, one line each. Leaves journal.jsonl and scenario.toml in `folder`.
+
+    verbose: scenario and faults on stderr, for a person.
+    """
+    scenario = random_scenario(seed)
+    text = to_toml(scenario)
+    (folder / "scenario.toml").write_text(text, encoding="utf-8")
+    if verbose:
+        print(text, file=sys.stderr)
+    errors = _Errors()
+    logging.getLogger().addHandler(errors)
+    try:
+        found = [str(violation) for violation in run(scenario, folder / "journal.jsonl", verbose=verbose)]
+    except Exception as error:  # noqa: BLE001  - whatever it is, it is what we look for
+        traceback.print_exc()
+        found = [f"exception: the run ends with {_told(error)}"]
+    finally:
+        logging.getLogger().removeHandler(errors)
+    found = errors.seen + found
+    return found[:SHOWN] + ([f"and {len(found) - SHOWN} more"] if len(found) > SHOWN else [])
+
+
+def run(scenario: Scenario, path: Path, *, verbose: bool = False) -> list[invariants.Violation]:
+    """Simulate, with all work done in this process, and check. path: of the journal."""
+    config = scenario.config
+    dataset = load(config.data)
+    parts = shards(dataset, config.data, config.nodes)
+    learner = TorchLearner(dataset, config.training.model)
+    with InlinePool(learner) as pool, Journal(path) as journal:
+        accounts: list[Account] = []
+
+        def watch(time: float, event: Event) -> None:
+            if isinstance(event, RunEnded) and engine.network is not None:
+                accounts.append(engine.network.account())
+            elif verbose and isinstance(event, FaultStruck):
+                print(f"{time:10.3f} s  {event.fault} {event.parts or event.nodes}", file=sys.stderr)
+
+        engine = VirtualEngine(scenario, learner, parts, pool, journal, watch)
+        outcome = engine.run()
+        vectors = list(outcome.weights.values())
+        if vectors:
+            measured = consensus(vectors, mean_model(vectors), round=outcome.progress, final=True)
+            journal.write(outcome.ended_at, SIMULATOR, measured)
+    lines: list[dict[str, Any]] = list(read(path))
+    return [*invariants.check(lines, scenario), *invariants.messages(lines, *accounts)]
+
+
+class _Errors(logging.Handler):
+    """What was logged as an error: a handler that raised is a logged traceback, and its node goes on."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.seen: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        cause = f": {_told(error)}" if error is not None else ""
+        self.seen.append(f"exception: {record.getMessage()}{cause}")
+
+
+def _told(error: BaseException) -> str:
+    """`ValueError: what, at p2pfl/node.py:12`; of a group, the first."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "/p2pfl/" in frame.filename or "/netsim/" in frame.filename]
+    place = f", at {Path(own[-1].filename).name}:{own[-1].lineno}" if own else ""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}{place}"

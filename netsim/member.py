@@ -1,0 +1,193 @@
+"""One simulated node over its lives: it starts, crashes, comes back with or without its state, leaves."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import trio
+
+from netsim.compute import SimulatedCompute
+from netsim.faults import Status
+from netsim.jobs import Jobs
+from netsim.network import SimulatedHost
+from netsim.population import (
+    ADVERSARY_STREAM,
+    DEVICE_STREAM,
+    IDENTITY_STREAM,
+    NODE_STREAM,
+    Device,
+    stream,
+)
+from p2pfl.clock import Clock
+from p2pfl.config import NodeConfig
+from p2pfl.errors import ConfigError
+from p2pfl.events import Event, Observe
+from p2pfl.gossip.messages import Vector
+from p2pfl.learning.learner import Learner
+from p2pfl.learning.partition import Shard
+from p2pfl.node import Node
+from p2pfl.seams import Compute
+from p2pfl.storage.checkpoint import Checkpoint
+
+Behaviour = Callable[[Compute, Any, int], Compute]
+
+
+class Member:
+    """observe: gets what the node observes, as long as it lives.  keeps: its state outlives a crash.
+
+    seed: of the scenario.  behaviour: what an adversary does to its own training; None: honest.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        config: NodeConfig,
+        *,
+        seed: int,
+        host: SimulatedHost,
+        device: Device,
+        learner: Learner,
+        initial: Vector,
+        shard: Shard,
+        pool: Jobs,
+        observe: Observe,
+        keeps: bool,
+        behaviour: Behaviour | None = None,
+    ) -> None:
+        self.index = index
+        self.status: Status = "absent"
+        self.hung = False
+        self.done = False
+        self.round = 0
+        self.node: Node | None = None
+        self._config = config
+        self._seed = seed
+        self._host = host
+        self._device = device
+        self._learner = learner
+        self._initial = initial
+        self._shard = shard
+        self._pool = pool
+        self._observe = observe
+        self._keeps = keeps
+        self._behaviour = behaviour
+        self._life = 0
+        self._born = 0  # the life in which its present identity was made
+        self._saved: Checkpoint | None = None
+        self._scope = trio.CancelScope()
+        self._ended = trio.Event()
+        self._ended.set()
+        self._heard: Observe = observe
+
+    async def live(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """One life, until it is cut short; started() once the node listens."""
+        await self._ended.wait()  # the former life's handlers, if any
+        self._ended = trio.Event()
+        self._scope = trio.CancelScope()
+        if not self._keeps:
+            self._saved = None
+        if self._saved is None:
+            self._born = self._life
+        self.node = self._make(self._saved)
+        self.status, self.hung, self.done = "up", False, False
+        self.round = self.node.gossip.round
+        self._life += 1
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    await nursery.start(self.node.run)
+                    task_status.started()
+        finally:
+            self._ended.set()
+
+    def crash(self) -> None:
+        """Gone at once, without a word: nothing that it does while it ends is seen."""
+        self._heard = _nothing
+        self._end("down")
+
+    def leave(self) -> None:
+        """Stopped in good order."""
+        self._end("left")
+
+    def hang(self) -> None:
+        self.hung = True
+        self._host.hang()
+
+    def resume(self) -> None:
+        self.hung = False
+        self._host.resume()
+
+    def set_peers(self, peers: tuple[str, ...]) -> None:
+        """From now on, also in later lives."""
+        self._config = replace(self._config, peers=peers)
+        if self.node is not None and self.status == "up":
+            self.node.set_peers(peers)
+
+    def _end(self, status: Status) -> None:
+        self.status = status
+        if self.hung:
+            self.resume()
+        self._scope.cancel()
+
+    async def _save(self, checkpoint: Checkpoint) -> None:
+        self._saved = checkpoint
+
+    def _make(self, resume: Checkpoint | None) -> Node:
+        clock = Clock(self._device.rate, self._device.offset)
+        compute: Compute = SimulatedCompute(
+            self._pool,
+            clock,
+            stream(self._seed, self.index, DEVICE_STREAM, self._life),
+            # A fast clock makes the same work take more of its seconds.
+            speed=self._device.speed / self._device.rate,
+            jitter=self._device.jitter,
+            label=f"node {self.index}",
+            running=self._host.running,
+        )
+        if self._behaviour is not None:
+            rng = stream(self._seed, self.index, ADVERSARY_STREAM, self._life)
+            compute = self._behaviour(compute, rng, self.index)
+        heard = self._heard = self._alive(self._life)
+        return Node(
+            self._config,
+            id=stream(self._seed, self.index, IDENTITY_STREAM, self._born).bytes(16).hex(),
+            task=self._learner.task,
+            layout=self._learner.layout,
+            initial=self._initial,
+            shard=self._shard,
+            compute=compute,
+            network=self._host,
+            clock=clock,
+            rng=stream(self._seed, self.index, NODE_STREAM, self._life),
+            observe=heard,
+            save=self._save if self._keeps else None,
+            resume=resume,
+        )
+
+    def _alive(self, life: int) -> Observe:
+        """What this life observes is passed on until it crashes."""
+
+        def observe(event: Event) -> None:
+            if self._heard is observe:
+                self._observe(event)
+
+        return observe
+
+
+def _nothing(event: Event) -> None:
+    """What a crashed node observes is not seen."""
+
+
+def behaviour(path: str) -> Behaviour:
+    """An adversary's factory from package.module:name. ConfigError if it cannot be had."""
+    module, _, name = path.partition(":")
+    try:
+        factory = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"behaviour {path!r} cannot be imported: {error}") from error
+    if not callable(factory):
+        raise ConfigError(f"behaviour {path!r} is not a factory")
+    return factory  # type: ignore[no-any-return]
