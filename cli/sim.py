@@ -13,6 +13,7 @@ import typer
 from cli import logs
 from cli.options import takes
 from netsim.config import SimConfig
+from p2pfl.config import check
 
 app = typer.Typer(help="Simulate many nodes on this machine.", rich_markup_mode=None)
 
@@ -66,6 +67,55 @@ def show(name: Annotated[str, typer.Argument(help="Of a ready scenario.", metava
     from netsim import scenario_file
 
     typer.echo(scenario_file.ready_text(name), nl=False)
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="A run's folder, or the journal in it.", metavar="RUN")],
+) -> None:
+    """Make the page and the pictures of a run anew, from its journal alone."""
+    logs.configure("warning", as_json=False)
+    from netsim import report as reports
+
+    for path in reports.write(run):
+        typer.echo(path)
+
+
+@app.command()
+def fuzz(
+    seeds: Annotated[int, typer.Option(help="How many random scenarios.")] = 200,
+    first: Annotated[int, typer.Option(help="The seed of the first.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="This one alone, and say all about it.")] = None,
+    limit: Annotated[float, typer.Option(help="Seconds of real time for each.")] = 60.0,
+    keep: Annotated[Path | None, typer.Option(help="Folder for the journals of those that fail.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the verdicts as one JSON object.")] = False,
+) -> None:
+    """Run random scenarios with random faults, and check what must always hold; exit code 1 if not."""
+    check(seeds >= 1, "seeds must be at least 1")
+    check(first >= 0 and (seed is None or seed >= 0), "seeds are 0 or more")
+    check(0 < limit < float("inf"), "limit must be above 0 seconds")
+    import time
+
+    from netsim import fuzz as fuzzing
+
+    began = time.perf_counter()
+
+    def tell(verdict: fuzzing.Verdict) -> None:
+        for failure in verdict.failures:
+            typer.echo(f"seed {verdict.seed}: {failure}", err=as_json)
+        if verdict.failures:
+            typer.echo(f"  replay: {verdict.command}", err=as_json)
+
+    chosen = range(first, first + seeds) if seed is None else range(seed, seed + 1)
+    verdicts = fuzzing.fuzz(chosen, limit=limit, keep=keep, verbose=seed is not None, told=tell)
+    failed = sorted(verdict.seed for verdict in verdicts if verdict.failures)
+    seconds = time.perf_counter() - began
+    if as_json:
+        typer.echo(json.dumps({"seeds": len(verdicts), "failed": failed, "seconds": seconds}))
+    else:
+        typer.echo(f"{len(verdicts)} seeds, {len(failed)} failures, {seconds:.0f} s")
+    if failed:
+        raise typer.Exit(1)
 
 
 def as_text(summary: dict[str, Any], *, terminal: bool) -> str:

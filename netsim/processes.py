@@ -48,7 +48,7 @@ INTERVAL = 0.5
 CLOSE_INTERVAL = 0.1
 """The same while something waits for what they say."""
 # Seconds until all nodes listen: importing torch takes some of a core, for one node after the other.
-START_DEADLINE, START_DEADLINE_PER_NODE = 60.0, 6.0
+START_DEADLINE, START_DEADLINE_PER_NODE = 120.0, 15.0
 
 # -P: the folder in which the user happens to be holds none of our modules.
 NODE_COMMAND = (sys.executable, "-P", "-m", "cli.main", "node", "start")

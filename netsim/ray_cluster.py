@@ -142,7 +142,8 @@ def _check_answers(address: str) -> None:
         try:
             socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT).close()
         except (OSError, OverflowError) as error:
-            raise SetupError(f"no Ray cluster can be reached at {address}: {_line(error)}") from error
+            why = getattr(error, "strerror", None) or error
+            raise SetupError(f"no Ray cluster can be reached at {address}: {why}") from error
     # Ray itself gives up after minutes, and then ends the process that asked. So another process asks first.
     try:
         tried = subprocess.run(

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from urllib.parse import urlsplit
 
 import numpy as np
 import trio
@@ -37,6 +36,7 @@ from p2pfl.events import (
     Stopped,
     Trained,
 )
+from p2pfl.gossip.addresses import open_host
 from p2pfl.gossip.codec import decode_hello, encode_hello
 from p2pfl.gossip.messages import Layout, Model, NodeState, Task, Vector
 from p2pfl.gossip.protocol import Gossip, Merge
@@ -60,13 +60,6 @@ JOIN_RATE = 5_000_000
 REACQUAINT = 1.0
 # Longest time to close connections when the node stops, in seconds.
 CLOSING = 0.5
-WILDCARDS = ("0.0.0.0", "::")
-
-
-def announced(url: str) -> str:
-    """The address to tell peers: a wildcard host is left out, for the receiver to fill in."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://:{parts.port}" if parts.hostname in WILDCARDS else url
 
 
 class Node:
@@ -125,7 +118,7 @@ class Node:
             self.gossip,
             data_fingerprint=shard.fingerprint,
             observe=observe,
-            on_news=self._announce_news,
+            on_news=lambda: self._news.set(),
         )
         self.service.score = Score(self.gossip.round, self.gossip.age)
 
@@ -138,7 +131,7 @@ class Node:
         try:
             async with trio.open_nursery() as nursery:
                 url = await nursery.start(self._network.serve, app)
-                self.gossip.url = (self.config.advertise or announced(url)).rstrip("/")
+                self.gossip.url = (self.config.advertise or open_host(url)).rstrip("/")
                 self._check_presentable()
                 self.gossip.view.listens_at(url)
                 client = PeerClient(self._network.transport(), self.gossip.task, self.gossip.layout)
@@ -413,9 +406,6 @@ class Node:
     async def _pace(self, ahead: float) -> None:
         """Sleep until `ahead` seconds before the interval since the last exchange is over."""
         await self._clock.sleep(self._last_tell + self.config.gossip.interval - ahead - self._clock.now())
-
-    def _announce_news(self) -> None:
-        self._news.set()
 
     def _next_news(self) -> trio.Event:
         """An event that is set when a peer says something from now on."""

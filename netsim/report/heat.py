@@ -26,8 +26,7 @@ def colours(theme: Theme) -> Colormap:
     from matplotlib.colors import LinearSegmentedColormap
 
     colours = LinearSegmentedColormap.from_list("heat", theme.heat)
-    colours.set_bad(alpha=0.0)
-    return colours
+    return colours.with_extremes(bad=(0.0, 0.0, 0.0, 0.0))
 
 
 def draw(axes: Axes, look: Look, values: Values, most: float) -> Any:

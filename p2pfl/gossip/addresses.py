@@ -6,6 +6,15 @@ import ipaddress
 from urllib.parse import urlsplit
 
 
+_WILDCARDS = ("0.0.0.0", "::")
+
+
+def open_host(url: str) -> str:
+    """The address to tell peers: a wildcard host is left out, for the receiver to fill in."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://:{parts.port}" if parts.hostname in _WILDCARDS else url
+
+
 def complete(url: str, source: str) -> str:
     """A sender's announced url with its empty host filled in by `source`, the address it came from.
 

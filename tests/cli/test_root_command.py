@@ -87,7 +87,7 @@ def test_usage_error_is_one_line(run: Run, arguments: list[str], message: str) -
 def test_our_errors_have_their_exit_codes(
     run: Run, monkeypatch: pytest.MonkeyPatch, error: P2pflError, code: int
 ) -> None:
-    def fail(_: object) -> None:
+    def fail(_: object, reload: object = None) -> None:
         raise error
 
     monkeypatch.setattr(standalone, "start", fail)
@@ -96,7 +96,7 @@ def test_our_errors_have_their_exit_codes(
 
 
 def test_error_in_nurseries_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_: object) -> None:
+    def fail(_: object, reload: object = None) -> None:
         raise ExceptionGroup("outer", [ExceptionGroup("inner", [ListenError("port 8470 is taken")])])
 
     monkeypatch.setattr(standalone, "start", fail)
@@ -108,7 +108,7 @@ def test_error_in_nurseries_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatc
     "bug", [ZeroDivisionError("ours"), ExceptionGroup("", [ListenError("a"), ValueError("b")])]
 )
 def test_bug_is_not_hidden(run: Run, monkeypatch: pytest.MonkeyPatch, bug: Exception) -> None:
-    def fail(_: object) -> None:
+    def fail(_: object, reload: object = None) -> None:
         raise bug
 
     monkeypatch.setattr(standalone, "start", fail)
@@ -117,7 +117,7 @@ def test_bug_is_not_hidden(run: Run, monkeypatch: pytest.MonkeyPatch, bug: Excep
 
 
 def test_text_that_a_terminal_would_obey_is_defused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_: object) -> None:
+    def fail(_: object, reload: object = None) -> None:
         raise P2pflError("a peer says\n\x1b[2J\rhello")
 
     monkeypatch.setattr(standalone, "start", fail)
@@ -125,7 +125,7 @@ def test_text_that_a_terminal_would_obey_is_defused(run: Run, monkeypatch: pytes
 
 
 def test_interrupt_is_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(_: object) -> None:
+    def interrupt(_: object, reload: object = None) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(standalone, "start", interrupt)

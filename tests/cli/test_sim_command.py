@@ -93,13 +93,16 @@ def test_terminal_gets_a_table() -> None:
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--rounds", "0"], "rounds must be at least 1: a simulated run has to end"),
+        (
+            ["--rounds", "0"],
+            "rounds must be at least 1, or virtual-time be given: a simulated run has to end",
+        ),
         (["--nodes", "0"], "nodes must be at least 1"),
         (["--fanout", "0"], "fanout must be at least 1"),
         (["--latency", "soon"], "latency 'soon' is not a duration; for example 20ms"),
         (["--engine", "warp"], "'warp' is not one of 'virtual', 'process'"),
         (["--nodes", "3", "--bootstrap", "3"], "bootstrap must be below nodes"),
-        (["--workers", "0"], "workers must be at least 1"),
+        (["--workers", "0"], "workers must be a number, at least 1, or ray"),
     ],
 )
 def test_bad_flag_is_one_line_and_exit_code_2(run: Run, flags: list[str], message: str) -> None:

@@ -17,10 +17,10 @@ def test_one_line_for_each_event_in_the_order_written(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     with Journal(path) as journal:
         journal.write(0.1 + 0.2, 3, RoundCompleted(1, 64.0))
-        journal.write(1.0, SIMULATOR, RunEnded(4))
+        journal.write(1.0, SIMULATOR, RunEnded(4, "done"))
     assert path.read_text() == (
         '{"t":0.3,"node":3,"event":"round-completed","round":1,"age":64.0}\n'
-        '{"t":1.0,"node":"-","event":"run-ended","nodes":4}\n'
+        '{"t":1.0,"node":"-","event":"run-ended","nodes":4,"reason":"done"}\n'
     )
     assert [line["event"] for line in read(path)] == ["round-completed", "run-ended"]
 

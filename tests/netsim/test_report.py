@@ -1,152 +1,98 @@
-"""What the pictures show, and that they can be drawn for small and large runs."""
+"""The report: everything from the journal alone, in one file that needs nothing else, in Chromium too."""
 
 from __future__ import annotations
 
-import struct
-import sys
-from collections.abc import Sequence
+import re
+import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from netsim import report
-from netsim.journal import SIMULATOR, Journal, ModelEvaluated, RunStarted
-from p2pfl.errors import SetupError, StorageError
-from p2pfl.events import Evaluated, Started, StateChanged
+from p2pfl.errors import StorageError
+from tests.netsim import chromium
+from tests.netsim.stories import Tale
 
-CONFIG = {"nodes": 3, "dataset": "digits", "model": "mlp", "partition": "iid"}
-
-
-def started(labels: Sequence[int]) -> Started:
-    return Started("id", "n", "url", "digits", "mlp", "f" * 32, 7, sum(labels), tuple(labels), 0)
+PICTURES = ("curves", "labels", "consensus", "confusion", "topology", "timeline", "traffic")
+SECTIONS = 6
 
 
-def evaluated(round: int, accuracy: float) -> Evaluated:
-    return Evaluated(round, 1.0, 10, 0.5, accuracy, accuracy, ())
+def told(folder: Path, **tale: object) -> Path:
+    """A run's folder with nothing but its journal."""
+    folder.mkdir()
+    Tale(**tale).write(folder / "journal.jsonl")  # type: ignore[arg-type]
+    return folder
 
 
-def model_evaluated(of: str, round: float, accuracy: float, *, final: bool) -> ModelEvaluated:
-    return ModelEvaluated(of, round, final, 10, 0.5, accuracy, accuracy, ())
+def test_the_journal_alone_gives_page_and_pictures(tmp_path: Path) -> None:
+    run = told(tmp_path / "run")
+    paths = report.write(run)
+    assert {path.name for path in paths} == {"report.html", *(f"{name}.png" for name in PICTURES)}
+    assert all(path.stat().st_size > 5_000 for path in paths)
 
 
-def write_run(path: Path, nodes: int, rounds: int, classes: int, evaluate: str = "nodes") -> Path:
-    """Node i's accuracy after round r is 0.5 + r / 100 + i / 10000, and 0.9 + i / 10000 at the end."""
-    with Journal(path) as journal:
-        journal.write(
-            0, SIMULATOR, RunStarted({**CONFIG, "nodes": nodes}, tuple(f"class {i}" for i in range(classes)))
-        )
-        for node in range(nodes):
-            journal.write(0, node, started([node % 7 + i for i in range(classes)]))
-            journal.write(0, node, StateChanged("training"))
-        for round in range(1, rounds + 1):
-            if evaluate == "nodes":
-                for node in range(nodes):
-                    journal.write(round, node, evaluated(round, 0.5 + round / 100 + node / 10000))
-            if evaluate != "end":
-                journal.write(
-                    round, SIMULATOR, model_evaluated("mean", round, 0.6 + round / 100, final=False)
-                )
-        for node in range(nodes):
-            journal.write(rounds, node, StateChanged("settling"))
-            if evaluate == "nodes":
-                journal.write(rounds + 1, node, evaluated(rounds, 0.8))
-        for node in range(nodes):
-            if evaluate != "mean":
-                final = model_evaluated("node", rounds, 0.9 + node / 10000, final=True)
-                journal.write(rounds + 1, node, final)
-        journal.write(rounds + 1, SIMULATOR, model_evaluated("mean", rounds, 0.95, final=True))
-    return path
+def test_the_page_asks_for_nothing_from_elsewhere(tmp_path: Path) -> None:
+    html, *_ = report.write(told(tmp_path / "run"))
+    text = html.read_text(encoding="utf-8")
+    assert not re.search(r"(?:src|href)\s*=\s*[\"'](?!data:|#)", text)
+    assert "@import" not in text
+    assert len(text) < 3_000_000
+    assert text.count("<h2") >= SECTIONS
 
 
-def size(png: Path) -> tuple[int, int]:
-    head = png.read_bytes()[:24]
-    assert head.startswith(b"\x89PNG\r\n\x1a\n")
-    width, height = struct.unpack(">II", head[16:24])
-    return width, height
+def test_equal_journals_give_equal_pages(tmp_path: Path) -> None:
+    first = report.write(told(tmp_path / "first"))[0].read_bytes()
+    assert first == report.write(told(tmp_path / "second"))[0].read_bytes()
 
 
 @pytest.mark.parametrize(
-    ("nodes", "classes", "evaluate"),
-    [(2, 2, "nodes"), (20, 10, "mean"), (20, 10, "end"), (300, 100, "nodes")],
-)
-def test_draws_two_pictures(tmp_path: Path, nodes: int, classes: int, evaluate: str) -> None:
-    journal = write_run(tmp_path / "journal.jsonl", nodes, 3, classes, evaluate)
-    paths = report.draw(journal, tmp_path)
-    assert paths == [tmp_path / "curves.png", tmp_path / "labels.png"]
-    for path in paths:
-        width, height = size(path)
-        assert 600 < width < 2600
-        assert 300 < height < 2600
-
-
-def test_reads_curves_by_round_and_keeps_the_end_apart(tmp_path: Path) -> None:
-    story = report.read(write_run(tmp_path / "journal.jsonl", 3, 2, 4))
-    assert story.curves == {i: {1: 0.51 + i / 10000, 2: 0.52 + i / 10000} for i in range(3)}
-    assert story.final == {i: 0.9 + i / 10000 for i in range(3)}
-    assert story.mean == [(1, 0.61), (2, 0.62)]
-    assert story.mean_final == 0.95
-    np.testing.assert_allclose(story.mean_of_nodes, [(1, 0.5101), (2, 0.5201)])
-
-
-def test_without_the_simulators_final_evaluations_the_nodes_own_last_ones_count(tmp_path: Path) -> None:
-    with Journal(tmp_path / "journal.jsonl") as journal:
-        journal.write(0, 0, StateChanged("training"))
-        journal.write(1, 0, evaluated(1, 0.5))
-        journal.write(2, 0, StateChanged("settling"))
-        journal.write(3, 0, evaluated(1, 0.6))
-        journal.write(3, 0, StateChanged("done"))
-        journal.write(4, 0, evaluated(1, 0.7))
-    story = report.read(tmp_path / "journal.jsonl")
-    assert story.curves == {0: {1: 0.5}}
-    assert story.final == {0: 0.7}
-
-
-def test_the_legend_gives_the_final_values(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    figure = report.curves(report.read(write_run(tmp_path / "journal.jsonl", 11, 2, 4)))
-    legend = figure.axes[0].get_legend()
-    assert legend is not None
-    assert [text.get_text() for text in legend.get_texts()] == [
-        "11 nodes  0.900 to 0.901",
-        "mean of nodes  0.900",
-        "mean model  0.950",
-    ]
-
-
-@pytest.mark.parametrize(
-    ("values", "limits"),
+    "tale",
     [
-        ([0.1, 0.97], (0.05, 1.01)),
-        ([0.962, 0.964], (0.9, 1.01)),
-        ([0.5], (0.45, 0.55)),
-        ([0.0, 1.0], (0.0, 1.01)),
+        {"nodes": 2, "rounds": 1, "faults": False, "baselines": False},
+        {"evaluate": "end", "baselines": False},
+        {"evaluate": "mean", "graph": True},
+        {"adversaries": (1, 2)},
+        {"nodes": 60, "rounds": 3, "faults": False},
     ],
+    ids=str,
 )
-def test_accuracy_range(values: list[float], limits: tuple[float, float]) -> None:
-    assert report.accuracy_range(values) == pytest.approx(limits)
+def test_other_runs_can_be_drawn_too(tale: dict[str, object], tmp_path: Path) -> None:
+    html, *pictures = report.write(told(tmp_path / "run", **tale))
+    assert html.name == "report.html"
+    assert {"curves.png", "labels.png"} <= {path.name for path in pictures}
 
 
-def test_label_counts_pads_what_is_missing_and_shortens_names() -> None:
-    counts, names = report.label_counts({0: [1, 2], 2: [3, 4, 5]}, ["a", "a name that is far too long"])
-    np.testing.assert_array_equal(counts, [[1, 0, 3], [2, 0, 4], [0, 0, 5]])
-    assert names == ["a", "a name that is far …", "2"]
+def test_hostile_names_are_text(tmp_path: Path) -> None:
+    names = ("<script>alert(1)</script>", *"123456789")
+    html, *_ = report.write(told(tmp_path / "run", classes=names))
+    assert "<script>alert" not in html.read_text(encoding="utf-8")
 
 
-def test_an_empty_run_still_gives_pictures(tmp_path: Path) -> None:
-    with Journal(tmp_path / "journal.jsonl") as journal:
-        journal.write(0, SIMULATOR, RunStarted(CONFIG, ()))
-    assert len(report.draw(tmp_path / "journal.jsonl", tmp_path)) == 2
+def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=re.escape(str(tmp_path))):
+        report.write(tmp_path)
 
 
-def test_without_matplotlib_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    journal = write_run(tmp_path / "journal.jsonl", 2, 1, 2)
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(SetupError, match=r"install p2pfl-gossip\[sim\]"):
-        report.draw(journal, tmp_path)
+def test_a_damaged_journal_is_named_with_its_line(tmp_path: Path) -> None:
+    run = told(tmp_path / "run")
+    with (run / "journal.jsonl").open("a") as file:
+        file.write("{half a line")
+    with pytest.raises(StorageError, match=r"line \d+: not JSON"):
+        report.write(run)
 
 
-def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    journal = write_run(tmp_path / "journal.jsonl", 2, 1, 2)
-    with pytest.raises(StorageError, match="missing"):
-        report.draw(journal, tmp_path / "missing")
+@pytest.mark.skipif(chromium.program() is None, reason="no chromium is installed")
+@pytest.mark.parametrize("width", [400, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_in_a_browser(width: int, scheme: str, tmp_path: Path) -> None:
+    html, *_ = report.write(told(tmp_path / "run"))
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    page = Path(shutil.copy(html, alone))
+    program = chromium.program()
+    assert program is not None
+    with chromium.browsing(program, tmp_path / "profile") as browser:
+        browser.open(page, width, 900, scheme)
+        assert browser.value("document.querySelectorAll('h2').length") >= SECTIONS
+        assert browser.value("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
+        assert browser.value("document.documentElement.scrollWidth <= window.innerWidth")

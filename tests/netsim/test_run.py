@@ -33,11 +33,17 @@ def test_a_run_as_a_program(tmp_path: Path) -> None:
     folder = tmp_path / summary["out"]
     assert folder.parent == tmp_path / "runs"
     assert sorted(path.name for path in folder.iterdir()) == [
+        "confusion.png",
+        "consensus.png",
         "curves.png",
         "journal.jsonl",
         "labels.png",
+        "report.html",
         "scenario.toml",
         "summary.json",
+        "timeline.png",
+        "topology.png",
+        "traffic.png",
     ]
     assert json.loads((folder / "summary.json").read_text()) == summary
     assert done.stderr.startswith("rounds ")  # quiet lines, as nobody watches

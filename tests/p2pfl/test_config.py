@@ -35,6 +35,38 @@ SAMPLES: dict[str, object] = {
     "shard": "2/4",
     "latency": "1.5s",
     "bootstrap": 3,
+    "workers": "3",
+    "job_limit": "1min",
+    "edge_list": "edges.txt",
+    "topology": "ring",
+    "redraw": "5s",
+    "jitter": "5ms",
+    "bandwidth": "1Mbit/s",
+    "uplink": "64kbit/s",
+    "downlink": "2MB/s",
+    "speed": "uniform:500,1500",
+    "stragglers": "10%",
+    "slowdown": 3.0,
+    "skew": "2s",
+    "crash": "30%",
+    "restart": "50%",
+    "restart_after": "lognormal:5s,0.5",
+    "leave": "2",
+    "join_late": "1",
+    "hang": "3",
+    "hang_for": "7s",
+    "window": "5s-20s",
+    "uptime": "60s",
+    "downtime": "9s",
+    "baselines": ["isolated", "d-psgd"],
+    "cyclic_order": ["2", "0"],
+    "virtual_time": "300s",
+}
+
+# What a key needs beside it to have a meaning.
+BESIDE: dict[str, dict[str, object]] = {
+    "edge_list": {"topology": "edges"},
+    "redraw": {"topology": "random-regular"},
 }
 
 ALL_KEYS = [pytest.param(kind, key, id=f"{kind.__name__}-{key.name}") for kind in KINDS for key in keys(kind)]
@@ -61,13 +93,14 @@ def another(key: Key) -> object:
 @pytest.mark.parametrize(("kind", "key"), ALL_KEYS)
 def test_key_survives_build_and_flatten(kind: type[Any], key: Key) -> None:
     value = another(key)
-    config = build(kind, {key.name: value})
+    beside = BESIDE.get(key.name, {})
+    config = build(kind, {key.name: value, **beside})
     shown = key.name.replace("_", "-")
     assert flatten(config)[shown] == value
     assert build(kind, flatten(config)) == config
-    assert build(kind, {shown: value}) == config
+    assert build(kind, {shown: value, **beside}) == config
     others = {name for name, default in flatten(build(kind, {})).items() if flatten(config)[name] != default}
-    assert others <= {shown}
+    assert others <= {shown, *beside}
 
 
 @pytest.mark.parametrize(("kind", "key"), ALL_KEYS)
