@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 from urllib.parse import urlsplit
 
-
 _WILDCARDS = ("0.0.0.0", "::")
 
 
