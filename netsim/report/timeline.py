@@ -46,7 +46,9 @@ def picture(look: Look, story: Story) -> Figure:
     height = height if each else 4.6
     seen = _seen(spells)
     lines = -(-len(seen) // (3 if look.narrow else 8))
-    above = 0.1 + (0.22 if story.lives.cuts else 0.0) + look.font / 40 * lines + (0.35 if look.slide else 0.0)
+    above = 0.04 + lines * look.font / 72 * 1.7 + (0.35 if look.slide else 0.0)
+    if story.lives.cuts:
+        above += look.font / 72 * 1.5
     figure = look.figure(0.55 + height + above)
     axes = look.place(figure, left, 0.55, look.width - left - 0.15, height)
     scale = seconds_scale(ended)
@@ -173,7 +175,7 @@ def _draw_legend(figure: Figure, look: Look, seen: list[Doing], left: float) -> 
         else Patch(facecolor=look.theme.doing[doing])
         for doing in seen
     ]
-    top = 0.42 if look.slide else 0.06
+    top = 0.4 if look.slide else 0.02
     figure.legend(
         handles,
         [NAMES[doing] for doing in seen],

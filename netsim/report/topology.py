@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
 
-VECTOR_EDGES = 1500  # of more, pixels are smaller than paths
+EDGES = 1500  # drawn at most; more would be a grey disc
+STRENGTHS = 4
 SEED = 1  # of the layout: equal graphs look equal
 SPREAD = 0.05  # accuracies closer than this are not told apart: that would be noise in colours
 
@@ -76,18 +77,31 @@ def picture(look: Look, story: Story) -> Figure:
 
 
 def _draw_edges(axes: Axes, look: Look, weights: Matrix, places: Places) -> None:
-    from matplotlib.collections import LineCollection
+    """In a few strengths, each of them one path: a path for each edge would outweigh the page."""
+    from matplotlib.patches import PathPatch
+    from matplotlib.path import Path
 
+    rows, columns = busiest(weights)
+    strength = np.ceil(STRENGTHS * weights[rows, columns] / max(1.0, float(weights.max())))
+    alpha = float(np.clip(8.0 / math.sqrt(max(1, len(rows))), 0.2, 0.7))
+    for level in range(1, STRENGTHS + 1):
+        chosen = strength == level
+        ends = places[np.column_stack([rows[chosen], columns[chosen]]).ravel()]
+        if len(ends):
+            codes = np.tile(np.array([Path.MOVETO, Path.LINETO], Path.code_type), len(ends) // 2)
+            width = 0.4 + 1.4 * level / STRENGTHS
+            drawn = PathPatch(
+                Path(ends, codes), fill=False, edgecolor=look.theme.node, linewidth=width, alpha=alpha
+            )
+            axes.add_patch(drawn)
+
+
+def busiest(weights: Matrix) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """At most EDGES edges (rows, columns), those with the most exchanges; of equal ones some from everywhere."""
     rows, columns = np.nonzero(np.triu(weights, 1))
-    strength = weights[rows, columns] / max(1.0, float(weights.max()))
-    drawn = LineCollection(
-        [places[[row, column]] for row, column in zip(rows, columns, strict=True)],
-        colors=look.theme.node,
-        linewidths=0.4 + 1.4 * strength,
-        alpha=float(np.clip(6.0 / math.sqrt(max(1, len(rows))), 0.15, 0.7)),
-    )
-    drawn.set_rasterized(len(rows) > VECTOR_EDGES)
-    axes.add_collection(drawn, autolim=False)
+    scattered = np.arange(len(rows)) * ((math.sqrt(5) - 1) / 2) % 1  # each falls into the widest gap so far
+    chosen = np.sort(np.lexsort((scattered, -weights[rows, columns]))[:EDGES])
+    return rows[chosen], columns[chosen]
 
 
 def _shades(values: Matrix) -> ScalarMappable:
@@ -125,6 +139,9 @@ def about(story: Story) -> str:
     text = "Coloured by accuracy"
     if story.links.block > 1:
         text = f"Each circle is up to {story.links.block} nodes, coloured by their mean accuracy"
+    count = int(np.count_nonzero(np.triu(edges(story), 1)))
+    if count > EDGES:
+        text += f"; {EDGES:,} of {count:,} links are drawn, the busiest"
     if not np.isfinite(accuracies(story)).all():
         text += "; empty: not evaluated at the end"
     if story.adversaries and story.links.block == 1:

@@ -103,10 +103,11 @@ def _pixel_colours() -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint8]]:
     colours = []
     for theme, roles in ((LIGHT, in_dark().keys()), (DARK, in_dark().values())):
         shades = LinearSegmentedColormap.from_list("heat", theme.heat)
-        # As matplotlib itself makes pixels of them: it does not round.
-        heat = shades(np.arange(shades.N), bytes=True)[:, :3]
+        # matplotlib makes an image's pixels as it makes bytes; where it fills shapes it rounds.
+        heat = [shades(np.arange(shades.N), bytes=True)[:, :3]]
+        heat.append(np.round(255 * shades(np.arange(shades.N))[:, :3]).astype(np.uint8))
         plain = np.array([[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in roles], np.uint8)
-        colours.append(np.concatenate([plain, heat]))
+        colours.append(np.concatenate([plain, *heat]))
     light, dark = colours
     known, first = np.unique(_packed(light), return_index=True)
     return known, dark[first]
