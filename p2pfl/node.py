@@ -414,6 +414,7 @@ class Node:
         return self._news
 
     async def _until(self, news: trio.Event, at: float) -> None:
-        """Wait for `news`, at most until `at` by the node's clock."""
-        with self._clock.deadline(max(0.0, at - self._clock.now())):
+        """Wait for `news`, at most until `at` by the node's clock, or a microsecond longer: rounded, a wait
+        of less may be none at all, and whoever asks again would never see its time come."""
+        with self._clock.deadline(max(1e-6, at - self._clock.now())):
             await news.wait()
