@@ -97,7 +97,7 @@ def _draw_edges(axes: Axes, look: Look, weights: Matrix, places: Places) -> None
 
 
 def busiest(weights: Matrix) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """At most EDGES edges (rows, columns), those with the most exchanges; of equal ones some from everywhere."""
+    """At most EDGES edges (rows, columns), those with the most exchanges; of equal ones from everywhere."""
     rows, columns = np.nonzero(np.triu(weights, 1))
     scattered = np.arange(len(rows)) * ((math.sqrt(5) - 1) / 2) % 1  # each falls into the widest gap so far
     chosen = np.sort(np.lexsort((scattered, -weights[rows, columns]))[:EDGES])
