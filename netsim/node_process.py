@@ -66,6 +66,7 @@ class NodeProcess:
         self.index = index
         self.status: Status = "absent"
         self.hung = False
+        self.trains = False  # or has trained, in its present life
         self.done = False
         self.round = 0
         self.listens = trio.Event()  # in its present life
@@ -100,6 +101,7 @@ class NodeProcess:
         self._life = _Life(self._present(journal), Tail(journal), self._folder / f"{name}.log")
         self._lives.append(self._life)
         self.status, self.hung, self.done = "up", False, False
+        self.trains = False
         if not self._keeps:
             self.round = 0
         self.listens = trio.Event()
@@ -155,6 +157,7 @@ class NodeProcess:
         elif isinstance(event, Started):
             self.round = event.resumed_round
         elif isinstance(event, StateChanged):
+            self.trains = event.state != "waiting"
             self.done = event.state == "done"
 
     # -- a life

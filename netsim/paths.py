@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import trio
 
-from netsim.links import Limits, Links
+from netsim.links import Delivery, Limits, Links
 
 PIECE = 128 * 1024
 """Most bytes carried at a time: few wake-ups for a model, and still in the CPU's cache."""
@@ -94,6 +94,27 @@ class Path:
     async def until_passable(self) -> None:
         """Returns once no cut lies between the two nodes."""
         await self._cuts.until_passable(self.sender, self.receiver)
+
+
+class Prelude:
+    """Links on which every message arrives, and at once, until the run begins: what comes before, while
+    processes start one after the other, is no part of the scenario."""
+
+    def __init__(self, links: Links) -> None:
+        self._links = links
+        self._begun = False
+
+    def begin(self) -> None:
+        self._begun = True
+
+    def latency(self, sender: int, receiver: int) -> float:
+        return self._links.latency(sender, receiver) if self._begun else 0.0
+
+    def deliveries(self, sender: int, receiver: int, is_request: bool) -> Sequence[Delivery]:
+        return self._links.deliveries(sender, receiver, is_request) if self._begun else (Delivery(0.0),)
+
+    def limits(self, sender: int, receiver: int) -> Limits | None:
+        return self._links.limits(sender, receiver)
 
 
 class Paths:

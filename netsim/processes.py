@@ -2,7 +2,7 @@
 
 Each node has an address of 127.0.0.0/8 of its own, so that all know their peers' URLs before any is started;
 in front of each stands a proxy, through which its peers come. Time counts from the moment at which the last
-of the first nodes listens. From then on the engine reads the journals that the nodes write and lets faults
+of the first nodes begins to train. From then on the engine reads the journals that the nodes write and lets faults
 strike; in the end it fetches the survivors' models, ends them and merges the journals.
 """
 
@@ -26,7 +26,7 @@ from netsim.faults import Fault
 from netsim.journal import SIMULATOR, FaultStruck, Journal, RunEnded, TopologyDrawn
 from netsim.links import ScenarioLinks
 from netsim.node_process import NodeProcess
-from netsim.paths import Paths
+from netsim.paths import Paths, Prelude
 from netsim.population import (
     CHURN_STREAM,
     FAULT_STREAM,
@@ -83,7 +83,8 @@ class ProcessEngine:
         )
         self._edges = topology.edges(config.topology, config.nodes, stream(seed, 0, TOPOLOGY_STREAM))
         self._addresses: list[str] = []
-        self._paths = Paths(_links(scenario))
+        self._links = Prelude(_links(scenario))
+        self._paths = Paths(self._links)
         self._nodes: list[NodeProcess] = []
         self._accuracies = Accuracies(config)
         self._progress = 0.0  # never falls
@@ -129,6 +130,8 @@ class ProcessEngine:
                 node.begin(nursery)
             for node in first:
                 await node.listens.wait()
+            await self._until_all_train(first)
+            self._links.begin()
             self._zero = self._latest = time.perf_counter()
             self._draw()
             if config.topology.redraw is not None:
@@ -140,6 +143,12 @@ class ProcessEngine:
             weights = await fetch_models({node.index: node.url for node in survivors})
             nursery.cancel_scope.cancel()
         return self._conclude(end, reason, progress, weights)
+
+    async def _until_all_train(self, first: Sequence[NodeProcess]) -> None:
+        """No fault finds a node that still waits for company, as it may have to for one that is gone."""
+        while not all(node.trains for node in first):
+            self._look()
+            await trio.sleep(CLOSE_INTERVAL)
 
     async def _until_ended(self, nursery: trio.Nursery) -> str:
         """Let faults strike at their times; returns why the run is over."""

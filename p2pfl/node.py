@@ -293,7 +293,7 @@ class Node:
                     stale = True
                     if merged.fresh:
                         owed = self.config.gossip.settle
-                # However many peers still train: one exchange and one evaluation an interval.
+                # However many peers still train: one exchange or evaluation an interval.
                 if not (stale or owed):
                     await news.wait()
                 elif self._clock.now() < self._last_tell + interval:
@@ -303,11 +303,13 @@ class Node:
                     if owed:
                         owed -= 1
                         courier.tell(1, "push-pull")
-                    if stale:
+                    else:  # settled: what an exchange is about to change is not worth an evaluation
                         stale = False
                         await self._evaluate()
         # Somebody may still be told by us, or wait for an answer that is under way.
         await courier.finish()
+        if stale:
+            await self._evaluate()
 
     def _all_done(self) -> bool:
         return all(contact.node_state == "done" for contact in self.gossip.view.live())

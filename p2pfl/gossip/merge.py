@@ -30,14 +30,20 @@ def clip_claims(claims: Sequence[float]) -> npt.NDArray[np.float64]:
     return np.array([min(claim, limit) for claim in claims], dtype=np.float64)
 
 
-def shares(rule: MergeRule, ages: Sequence[float], samples: Sequence[float]) -> Shares:
+def shares(
+    rule: MergeRule, ages: Sequence[float], samples: Sequence[float], lags: Sequence[int] | None = None
+) -> Shares:
     """How much each of k models counts.
 
     mean: 1/k each.  samples: by training samples held (McMahan et al. 2017, FedAvg, algorithm 1).
     age: by samples seen by the lineage (after Ormandi et al. 2013, gossip learning, MergeMU's ages).
     ages, samples: (k,) claims, own first; clipped here. If all are 0 every model counts the same.
+    lags: (k,) rounds by which each is behind, not negative; what is l rounds behind counts 1 / (1 + l) of
+    that (Xie et al. 2019, Asynchronous Federated Optimization, section 5: polynomial staleness, a = 1).
     """
     weights = np.ones(len(ages)) if rule == "mean" else clip_claims(ages if rule == "age" else samples)
+    if lags is not None:
+        weights = weights / (1.0 + np.asarray(lags, dtype=np.float64))
     total = weights.sum()
     if not total > 0:
         weights, total = np.ones(len(ages)), float(len(ages))

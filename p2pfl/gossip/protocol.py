@@ -134,7 +134,8 @@ class Gossip:
         base, base_age = self._base or (self.weights, self.age)
         ages = [base_age, *(model.head.age for model in models)]
         samples = [float(self.samples), *(float(model.head.samples) for model in models)]
-        weights = merge.shares(self._config.merge, ages, samples)
+        lags = [0, *(self._lag(model.head) for model in models)]
+        weights = merge.shares(self._config.merge, ages, samples, lags)
         change = None if self._base is None else (self.weights, base)
         merged = merge.weighted_mean([base, *(model.weights for model in models)], weights, change)
         if merge.is_finite(merged):
@@ -147,6 +148,12 @@ class Gossip:
         fresh = any(model.head.sender.state == "training" for model in models)
         unmerged, self._inbox.unmerged = self._inbox.unmerged, Unmerged()
         return Merge(senders, tuple(float(weight) for weight in weights), before, self.age, fresh, unmerged)
+
+    def _lag(self, head: ModelHead) -> int:
+        """Rounds by which a model is behind our own: 0 unless we have trained to the end and its sender still
+        trains. The last node that trains would draw all others to its own data (docs/adr/0005)."""
+        trained_out = self.state in ("settling", "done") and head.sender.state == "training"
+        return max(0, self.round - head.round) if trained_out else 0
 
     def publish(self) -> None:
         """From now on peers get the present weights."""

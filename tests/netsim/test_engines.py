@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from netsim.memory import descendants
+from tests.netsim.stubs import processes_of
 from tests.netsim.whole import IMAGES, WholeRun, simulate
 
 # Whole shards as batches: nothing is left to chance but who meets whom, and when.
@@ -69,30 +70,33 @@ EVENTS: list[dict[str, object]] = [
 ]
 
 
-def test_the_planned_faults_strike_and_the_survivors_learn(tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="real node processes need Linux")
+def test_the_same_faults_strike_on_both_engines_and_the_survivors_learn(tmp_path: Path) -> None:
     """Within two points of a run without faults; a node that is killed goes on from its state as itself."""
     calm = {**FAULTY, "loss": 0.0, "stragglers": 0}
     undisturbed = simulate(tmp_path / "calm", **calm).summary["accuracy_mean"]
-    faulty = simulate(tmp_path / "faulty", {"events": EVENTS}, **FAULTY)
-    struck = faulty.of("fault-struck")
-    assert sorted((line["fault"], *line["nodes"]) for line in struck) == [
-        ("crash", 0),
-        ("crash", 1),
-        ("cut",),
-        ("hang", 2),
-        ("heal",),
-        ("restart", 1),
-        ("resume", 2),
-    ]
-    assert all(2 * line["training"] >= line["running"] for line in struck)
-    first, second = (line for line in faulty.of("started") if line["node"] == 1)
-    assert (first["resumed_round"], first["id"]) == (0, second["id"])
-    assert second["resumed_round"] > 0
-    assert [line["t"] for line in faulty.of("trained") if line["node"] == 0][-1] <= struck[-1]["t"]
-    assert faulty.of("message-lost")
-    accuracies = faulty.final_accuracies()
-    assert len(accuracies) == faulty.summary["survivors"] == 5
-    assert min(accuracies) >= undisturbed - 0.02
+    for engine in ("virtual", "process"):
+        faulty = simulate(tmp_path / engine, {"events": EVENTS}, engine=engine, **FAULTY)
+        struck = faulty.of("fault-struck")
+        assert sorted((line["fault"], *line["nodes"]) for line in struck) == [
+            ("crash", 0),
+            ("crash", 1),
+            ("cut",),
+            ("hang", 2),
+            ("heal",),
+            ("restart", 1),
+            ("resume", 2),
+        ]
+        assert all(2 * line["training"] >= line["running"] for line in struck)
+        first, second = (line for line in faulty.of("started") if line["node"] == 1)
+        assert (first["resumed_round"], first["id"]) == (0, second["id"])
+        assert second["resumed_round"] > 0
+        assert [line["t"] for line in faulty.of("trained") if line["node"] == 0][-1] <= struck[-1]["t"]
+        assert faulty.of("message-lost")
+        accuracies = faulty.final_accuracies()
+        assert len(accuracies) == faulty.summary["survivors"] == 5
+        assert min(accuracies) >= undisturbed - 0.02
+    assert processes_of(tmp_path) == []
 
 
 def model_bytes(run: WholeRun) -> int:

@@ -15,7 +15,7 @@ from netsim import relay
 from netsim.config import LinksConfig
 from netsim.journal import MessageLost
 from netsim.links import LinkRule, ScenarioLinks
-from netsim.paths import CREDIT, PIECE, Capacity, Paths
+from netsim.paths import CREDIT, PIECE, Capacity, Paths, Prelude
 from netsim.relay import Relay
 from netsim.units import Distribution
 
@@ -101,6 +101,16 @@ async def test_each_message_takes_the_latency_of_its_direction() -> None:
         assert await arrival(line.client, 3) == pytest.approx(0.6)
         await line.client.send_all(REQUEST)
         assert await arrival(line.server, len(REQUEST)) == pytest.approx(0.7)
+
+
+async def test_nothing_is_late_or_lost_before_the_run_begins() -> None:
+    links = Prelude(ScenarioLinks(LinksConfig(latency="1s", loss=0.999), (), {}, {}, np.random.default_rng))
+    path = Paths(links).between(0, 1)
+    assert [path.delay(is_request=True) for _ in range(100)] == [0.0] * 100
+    assert links.latency(0, 1) == 0.0
+    links.begin()
+    assert [path.delay(is_request=True) for _ in range(100)].count(None) > 90
+    assert links.latency(0, 1) == 1.0
 
 
 async def test_latency_costs_no_throughput_up_to_what_the_line_holds() -> None:
