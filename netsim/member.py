@@ -109,7 +109,9 @@ class Member:
         self._end("down")
 
     def leave(self) -> None:
-        """Stopped in good order."""
+        """Stopped in good order, for which a hung process has to go on."""
+        if self.hung:
+            self.resume()
         self._end("left")
 
     def hang(self) -> None:
@@ -128,8 +130,7 @@ class Member:
 
     def _end(self, status: Status) -> None:
         self.status = status
-        if self.hung:
-            self.resume()
+        self.hung = False  # a hung process dies as it is: its host answers nothing of what it holds
         self._scope.cancel()
 
     async def _save(self, checkpoint: Checkpoint) -> None:

@@ -75,16 +75,24 @@ class Courier:
             self._start(contact, mode)
 
     async def settle(self) -> None:
-        """One push-pull with one random contact; waits for the reply, at most four usual times.
+        """One push-pull with one random live contact; waits for the reply, at most four usual times.
 
-        If exchanges with all contacts are still under way it waits for one of them to end first.
+        Lost contacts are called again meanwhile: after a cut nodes would else settle with the few peers that
+        they have found again, in groups that never meet. If there is nobody to exchange with now it first
+        waits, no longer than an exchange may take, for one under way to end or one backed off from to be
+        called again.
         """
-        patience = self._round_trip.deadline(4 * self._gossip.layout.size)
-        with self._clock.deadline(patience):
-            while (
-                not (chosen := self._gossip.view.pick(1, self._clock.now(), explore=False))
-                and self._under_way
-            ):
+        gossip, now = self._gossip, self._clock.now
+        patience = self._round_trip.deadline(4 * gossip.layout.size)
+        for contact in gossip.view.lost(now()):
+            self._start(contact, "hello")
+        latest = now() + self.patience()
+        while not (chosen := gossip.view.pick(1, now(), explore=False)):
+            again = gossip.view.next_retry()
+            until = latest if again is None else min(latest, again)
+            if until <= now() or not (self._under_way or until < latest):
+                break  # there is nobody to wait for
+            with self._clock.deadline(max(1e-6, until - now())):
                 await self._next_end()
         for contact in chosen:
             await self.exchange(contact, "push-pull", patience)

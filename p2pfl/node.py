@@ -196,8 +196,8 @@ class Node:
                 await courier.greet(None, self._rng)
                 if len(self.gossip.view.live()) >= wanted:
                     break
-                again = self._clock.now() + REACQUAINT
-                await self._until(news, min(again, self.gossip.view.next_retry() or again))
+                again, retry = self._clock.now() + REACQUAINT, self.gossip.view.next_retry()
+                await self._until(news, again if retry is None else min(again, retry))
                 if not news.is_set():
                     await courier.ask_around()
         if len(self.gossip.view.live()) < wanted:

@@ -84,6 +84,7 @@ class Gossip:
         self._base: tuple[Vector, float] | None = None  # weights and age before the training just done
         self._payload: Payload | None = None
         self._published = (weights, 0.0, 0)  # weights, age and round of the snapshot
+        self._raw = False  # the snapshot is of a training round, nothing has been merged into it since
 
     # -- own model
 
@@ -161,6 +162,7 @@ class Gossip:
         self._base = None
         self._payload = None
         self._published = (self.weights, self.age, self.round)
+        self._raw = self.state == "training"
 
     # -- what to say
 
@@ -170,8 +172,11 @@ class Gossip:
 
     def _head(self, *, wants_reply: bool) -> ModelHead:
         _, age, round = self._published
+        sender = self.sender()
+        if self._raw and self.state == "settling":  # its last round: whoever is done has to spread it
+            sender = replace(sender, state="training")
         return ModelHead(
-            sender=self.sender(),
+            sender=sender,
             task=self.task,
             fingerprint=self.layout.fingerprint,
             version=self.version,

@@ -9,6 +9,7 @@ given.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -32,6 +33,9 @@ EXPLORE = 0.25
 # Failures in a row after which a contact that once answered is forgotten, unless the user named it.
 FORGET_AFTER = 8
 
+# A contact that may be called now: a clock's start is arbitrary, so what it shows may be below any number.
+ANY_TIME = -math.inf
+
 
 @dataclass(eq=False)
 class Contact:
@@ -50,7 +54,7 @@ class Contact:
     node_state: NodeState | None = None
     round: int = 0
     failures: int = 0
-    retry_at: float = 0.0
+    retry_at: float = ANY_TIME
     busy: bool = False
     detail: str = ""
     etag: str | None = None
@@ -174,7 +178,7 @@ class View:
         """A node of our task spoke, and says that it listens at `url`: a contact is tried again at once."""
         contact = self._contacts.get(url)
         if contact is not None:
-            contact.retry_at = 0.0
+            contact.retry_at = ANY_TIME
 
     def pick(self, count: int, now: float, *, explore: bool = True) -> list[Contact]:
         """Up to `count` random contacts to exchange with: not busy, not backing off.
@@ -193,6 +197,10 @@ class View:
     def strangers(self, now: float) -> list[Contact]:
         """Contacts that have not answered (any more) and may be called now."""
         return [c for c in self._contacts.values() if c.state != "live" and not c.busy and c.retry_at <= now]
+
+    def lost(self, now: float) -> list[Contact]:
+        """Strangers that answered once or that the user named: most likely they will answer again."""
+        return [c for c in self.strangers(now) if c.state == "unreachable" or c.configured]
 
     def next_retry(self) -> float | None:
         """When the next contact that is not live may be called; None if there is none."""
@@ -225,7 +233,7 @@ class View:
         self._answered.pop(contact.id, None)
         self._answered[id] = contact
         contact.id, contact.source, contact.state = id, source, "live"
-        contact.failures, contact.retry_at = 0, 0.0
+        contact.failures, contact.retry_at = 0, ANY_TIME
         contact.detail = ""
         return ""
 

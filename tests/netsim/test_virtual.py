@@ -139,6 +139,26 @@ def test_the_journal_holds_nothing_of_the_host(tmp_path: Path) -> None:
     assert not {"workers", "out", "data-dir"} & config.keys()
 
 
+def test_a_node_that_dies_while_it_hangs_answers_nothing_more(tmp_path: Path) -> None:
+    run = simulate(
+        tmp_path,
+        {
+            "events": [
+                {"kind": "hang", "at": "0.6s", "nodes": "1"},
+                {"kind": "crash", "at": "5s", "nodes": "1"},
+            ]
+        },
+        rounds=8,
+        interval=0.5,
+        latency="0.01s",
+    )
+    (place,) = [line["url"] for line in run.of("started") if line["node"] == 1]
+    hung, dead = [line["t"] for line in run.of("fault-struck")]
+    asked = [line for line in run.of("exchanged") if line["url"] == place and line["t"] > hung + 0.1]
+    assert [line for line in asked if line["t"] < dead + 0.1]
+    assert "ok" not in {line["outcome"] for line in asked}
+
+
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_a_slow_and_a_late_node_end_within_one_point_of_the_others(seed: int, tmp_path: Path) -> None:
     """Six nodes: node 0 ten times slower, node 5 thirty virtual seconds late."""

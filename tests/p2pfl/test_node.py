@@ -503,3 +503,63 @@ async def test_a_peer_replaced_while_it_is_asked_is_no_peer_once_it_answers():
     assert node.events(PeerAdded) == []
     assert len(node.events(PeerDropped)) == 1
     assert node.status()["peers"] == []
+
+
+async def test_settling_meets_those_again_whom_a_cut_took_away():
+    village = Village()
+    nodes = [
+        village.villager(i, tuple(j for j in range(4) if j != i), rounds=12, settle=20, interval=1.0)
+        for i in range(4)
+    ]
+    async with trio.open_nursery() as nursery:
+        await nursery.start(village.network.run)
+        for villager in nodes:
+            await nursery.start(villager.node.run)
+        await trio.sleep(1)
+        village.network.cut(1, [[0, 1], [2, 3]])
+        await trio.sleep(10.5)
+        village.network.heal(1)
+        healed = trio.current_time()
+        await until_done(*nodes)
+        nursery.cancel_scope.cancel()
+    assert healed < min(villager.times(StateChanged)[1] for villager in nodes)
+    for i, villager in enumerate(nodes):
+        across = {village.url(j) for j in range(4) if j // 2 != i // 2}
+        settled = [
+            event.url
+            for time, event in villager.seen
+            if isinstance(event, Exchanged) and event.mode == "push-pull" and time > healed + 3
+        ]
+        assert across <= set(settled)
+
+
+async def test_settling_waits_for_a_contact_that_it_had_backed_off_from():
+    village = Village()
+    nodes = [village.villager(i, (1 - i,), rounds=1, settle=5) for i in range(2)]
+    async with trio.open_nursery() as nursery:
+        await nursery.start(village.network.run)
+        for villager in nodes:
+            await nursery.start(villager.node.run)
+        await trio.sleep(0.5)
+        village.network.cut(1, [[0], [1]])
+        await trio.sleep(3)  # the push-pulls of the only round are lost
+        village.network.heal(1)
+        await until_done(*nodes)
+        nursery.cancel_scope.cancel()
+    for villager in nodes:
+        outcomes = [event.outcome for event in villager.events(Exchanged) if event.mode == "push-pull"]
+        assert outcomes.count("ok") >= 4
+    assert nodes[0].node.gossip.weights == pytest.approx(nodes[1].node.gossip.weights, abs=1e-3)
+
+
+async def test_settling_does_not_wait_for_peers_that_have_been_away_for_long():
+    village = Village()
+    node = village.villager(0, (7,), rounds=30, settle=20)
+    village.network.host(7)  # an address where nobody listens
+    async with trio.open_nursery() as nursery:
+        await nursery.start(village.network.run)
+        await nursery.start(node.node.run)
+        await until_done(node)
+        settling, done = node.times(StateChanged)[1:]
+        nursery.cancel_scope.cancel()
+    assert done - settling < 60

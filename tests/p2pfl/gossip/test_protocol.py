@@ -257,3 +257,18 @@ def test_peers_can_be_replaced():
     me = gossip("me", peers=("http://10.0.0.2:8470",), fixed_peers=True)
     assert [contact.url for contact in me.set_peers(("http://10.0.0.3:8470",))] == ["http://10.0.0.2:8470"]
     assert [contact.url for contact in me.view.contacts()] == ["http://10.0.0.3:8470"]
+
+
+def test_who_settles_with_its_last_rounds_model_still_speaks_as_one_that_trains():
+    you = gossip("you")
+    you.state = "training"
+    train(you, 3.0)
+    you.state = "settling"  # before anybody was told
+    me = gossip("me")
+    me.receive(said(you), "10.0.0.2")
+    merged = me.merge()
+    assert merged is not None
+    assert merged.fresh
+    you.publish()
+    assert said(you).head.sender.state == "settling"
+    assert you.hello().sender.state == "settling"

@@ -304,3 +304,26 @@ def test_an_answer_to_a_call_that_outlived_the_contact_changes_nothing():
     assert not v.knows(gone)
     assert v.answered(gone, "a", SOURCE) == "it had left the view"
     assert [contact.state for contact in v.contacts()] == ["new"]
+
+
+def test_a_new_contact_may_be_called_whatever_the_clock_shows():
+    v = view(configured=(url(100),))
+    meet(v, 1)
+    (contact,) = v.live()
+    v.announced("new", url(9), SOURCE)
+    early = -1e6  # a clock's start is arbitrary
+    assert len(v.pick(3, early)) == 3
+    v.failed(contact, "refused", early)
+    assert contact not in v.strangers(early)
+    v.spoke(contact.url)
+    assert contact in v.strangers(early)
+
+
+def test_lost_contacts_are_those_that_answered_once_and_those_that_the_user_named():
+    v = view(configured=(url(100),))
+    meet(v, 2)
+    v.announced("new", url(9), SOURCE)
+    answered = v.live()[0]
+    v.failed(answered, "timed out", 0.0)
+    assert [c.url for c in v.lost(0.0)] == [url(100)]
+    assert [c.url for c in v.lost(answered.retry_at)] == [url(100), answered.url]
