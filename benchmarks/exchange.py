@@ -33,6 +33,7 @@ from p2pfl.gossip import compress
 from p2pfl.gossip.codec import ModelDecoder, encode_weights
 from p2pfl.gossip.messages import Layout, Model, Task, TensorSpec, Vector
 from p2pfl.gossip.protocol import Gossip
+from p2pfl.gossip.snapshot import all_finite
 from p2pfl.network.app import make_app
 from p2pfl.network.client import PeerClient
 from p2pfl.service import NodeService
@@ -122,7 +123,7 @@ def _parts(timed: Callable[..., float], runs: int, inner: int) -> _Parts:
 
     def finite() -> None:
         for piece in pieces:
-            compress.all_finite(piece)
+            all_finite(piece)
 
     def receive_hash() -> None:
         digest = xxhash.xxh3_128()

@@ -21,8 +21,8 @@ from netsim.jobs import Jobs
 from netsim.population import BASELINE_STREAM, SAMPLE_STREAM, stream
 from netsim.units import parse_rate
 from p2pfl.config import TrainingConfig
-from p2pfl.gossip.merge import is_finite
 from p2pfl.gossip.messages import Vector
+from p2pfl.gossip.snapshot import all_finite
 from p2pfl.learning.learner import FitPlan, Indices, Learner
 from p2pfl.learning.partition import Shard
 
@@ -122,7 +122,7 @@ class LocalTraining:
         for (node, weights, plan), job in zip(fits, jobs, strict=True):
             result = self.pool.result(job)
             seconds = plan.samples / self._speeds[node]
-            if math.isfinite(result.loss) and is_finite(result.weights):
+            if math.isfinite(result.loss) and all_finite(result.weights):
                 if keep_state:
                     self._optimisers[node] = result.optimiser
                 yield Fitted(result.weights, result.samples, seconds)

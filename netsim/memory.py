@@ -5,11 +5,15 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-INTERVAL = 0.4  # seconds between samples: above 2 Hz, and each takes some milliseconds of a core
+INTERVAL = 0.4  # seconds between samples, if they are cheap
+# A sample reads every page table: tens of milliseconds for gigabytes, in which the simulation cannot get
+# memory. It waits so many times what the last one took: 1 % of the time goes into sampling.
+PAUSE = 100
 
 # malloc.h of glibc
 _M_TRIM_THRESHOLD = -1
@@ -31,7 +35,9 @@ def keep_freed_memory() -> bool:
 
 
 class PeakMemory:
-    """Context manager: the largest sum of PSS over this process and its descendants, sampled above 2 Hz.
+    """Context manager: the largest sum of PSS over this process and its descendants.
+
+    Sampled above 2 Hz, or as often as takes 1 % of the time, and at the end.
 
     PSS counts a page shared by n processes as 1/n in each, so that the sum is what the tree really takes.
     Samples in a thread, which reads /proc and nothing else; it cannot influence a simulation. Enter after
@@ -59,13 +65,15 @@ class PeakMemory:
         """The first sample at once, the last one at the end."""
         while True:
             ended = self._end.is_set()
+            began = time.perf_counter()
             total = tree_pss(os.getpid())
+            took = time.perf_counter() - began
             if total is None:
                 return
             self.peak_bytes = max(total, self.peak_bytes or 0)
             if ended:
                 return
-            self._end.wait(INTERVAL)
+            self._end.wait(max(INTERVAL, PAUSE * took))
 
 
 def tree_pss(root: int) -> int | None:

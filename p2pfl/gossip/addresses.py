@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
+from typing import Literal
 from urllib.parse import urlsplit
+
+KNOWN = 16_384
+"""Addresses whose reading is remembered: of at most 256 characters each, so 8 MiB at the very most."""
 
 _WILDCARDS = ("0.0.0.0", "::")
 
@@ -19,11 +24,12 @@ def complete(url: str, source: str) -> str:
 
     "" stays "": that node cannot be called.
     """
-    parts = urlsplit(url)
-    if not url or parts.hostname:
+    rest = _open_port(url)
+    if rest is None:
         return url.rstrip("/")
+    scheme, port = rest
     host = f"[{source}]" if ":" in source else source
-    return f"{parts.scheme}://{host}:{parts.port}"
+    return f"{scheme}://{host}:{port}"
 
 
 def callable_url(url: str, source: str) -> bool:
@@ -33,28 +39,46 @@ def callable_url(url: str, source: str) -> bool:
     not unspecified, multicast, broadcast or link-local (where clouds keep their secrets); and loopback only
     if whoever named it is on loopback too, since to anybody else it means another machine.
     """
+    reach = _reach(url)
+    return reach == "any" or (reach == "loopback" and _is_loopback(source))
+
+
+# The three below are asked about the same addresses over and over, in every message.
+
+
+@lru_cache(maxsize=KNOWN)
+def _open_port(url: str) -> tuple[str, int | None] | None:
+    """(scheme, port) of an address without a host; None of any other, and of none."""
+    parts = urlsplit(url)
+    return None if not url or parts.hostname else (parts.scheme, parts.port)
+
+
+@lru_cache(maxsize=KNOWN)
+def _reach(url: str) -> Literal["none", "loopback", "any"]:
+    """From where this address may be called."""
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        return False
+        return "none"
     if parts.scheme not in ("http", "https") or not parts.hostname or not port:
-        return False
+        return "none"
     if parts.path not in ("", "/") or parts.query or parts.fragment or "@" in parts.netloc:
-        return False
+        return "none"
     if parts.hostname == "localhost":
-        return _is_loopback(source)
+        return "loopback"
     try:
         address = ipaddress.ip_address(parts.hostname)
     except ValueError:  # a name
-        return not parts.hostname.replace(".", "").isdecimal()
+        return "none" if parts.hostname.replace(".", "").isdecimal() else "any"
     if address.is_unspecified or address.is_multicast or address.is_link_local or address.is_reserved:
-        return False
+        return "none"
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        return False  # a second spelling of an IPv4 address, used to get around the rules above
-    return not address.is_loopback or _is_loopback(source)
+        return "none"  # a second spelling of an IPv4 address, used to get around the rules above
+    return "loopback" if address.is_loopback else "any"
 
 
+@lru_cache(maxsize=KNOWN)
 def _is_loopback(source: str) -> bool:
     try:
         return ipaddress.ip_address(source).is_loopback

@@ -19,6 +19,7 @@ from p2pfl.errors import (
     DataError,
     FrameError,
     Malformed,
+    NotFinite,
     TooLarge,
     Truncated,
     WrongLayout,
@@ -28,6 +29,7 @@ from p2pfl.errors import (
 from p2pfl.gossip import compress, fields
 from p2pfl.gossip.frame import MAX_HEAD, MAX_HELLO, PROTOCOL_VERSION, HeadScanner, seal
 from p2pfl.gossip.messages import Hello, Layout, Model, ModelHead, Task, Vector
+from p2pfl.gossip.snapshot import Snapshot, whole_snapshot
 
 MEDIA_TYPE = "application/msgpack"
 
@@ -51,7 +53,8 @@ def encode_weights(weights: Vector, codec: str = "f32") -> Payload:
     Raises UnknownCodec.
     """
     used, data = compress.encode(codec, weights)
-    return Payload(used, weights.size, data, xxhash.xxh3_128_digest(data))
+    known = whole_snapshot(data)
+    return Payload(used, weights.size, data, xxhash.xxh3_128_digest(data) if known is None else known.digest)
 
 
 def encode_model(head: ModelHead, payload: Payload) -> tuple[bytes, memoryview]:
@@ -131,7 +134,8 @@ class ModelDecoder:
     """Decodes one model frame from chunks of any size: feed() each, then finish(). Sans-io.
 
     A FrameError is raised as soon as what has come cannot become a good frame; the decoder is of no use then.
-    Memory: at most MAX_HEAD until the head is found good, then the vector of the layout and one block.
+    Memory: at most MAX_HEAD until the head is found good, then the vector of the layout and one block; none
+    for a snapshot of this very process that comes whole.
     """
 
     head: ModelHead | None
@@ -145,6 +149,8 @@ class ModelDecoder:
         self._task = task
         self._layout = layout
         self._scanner = HeadScanner("model")
+        self._codec: compress.Codec | None = None
+        self._snapshot: Snapshot | None = None  # instead of a vector, a sink and a hash
         self._vector: Vector | None = None
         self._left = 0  # bytes of the weights still to come
         self._fault: FrameError | None = None  # what is wrong with the weights, should their digest be right
@@ -161,7 +167,11 @@ class ModelDecoder:
             view = rest
         if len(view) > self._left:
             raise Malformed(f"there are {len(view) - self._left} bytes or more after the frame")
+        if self._vector is None and view and not self._take_whole(view):
+            self._allocate()
         self._left -= len(view)
+        if self._snapshot is not None:
+            return
         for start in range(0, len(view), compress.BLOCK):
             piece = view[start : start + compress.BLOCK]
             if self._fault is None:
@@ -201,13 +211,30 @@ class ModelDecoder:
             raise WrongLength(f"n is {count}; the layout has {size} elements")
         if not codec.length_fits(length, size):
             raise WrongLength(f"{length} bytes of weights do not hold {size} elements of {spec}")
-        self._vector = np.empty(size, dtype="<f4")
-        self._sink = compress.sink(codec, self._vector)
-        self._hash = xxhash.xxh3_128()
+        self._codec = codec
         self._left = length
+
+    def _take_whole(self, view: memoryview) -> bool:
+        """Whether `view` is a snapshot in this process's own memory, all of it, which needs no copy."""
+        if self._codec == compress.PLAIN and len(view) == self._left:
+            self._snapshot = whole_snapshot(view)
+        return self._snapshot is not None
+
+    def _allocate(self) -> None:
+        """For weights that come over a wire, or in pieces."""
+        assert self._codec is not None
+        self._vector = np.empty(self._layout.size, dtype="<f4")
+        self._sink = compress.sink(self._codec, self._vector)
+        self._hash = xxhash.xxh3_128()
 
     def finish(self) -> Model:
         """The model, once all has been fed. Raises FrameError."""
+        if self.head is not None and self._snapshot is not None:
+            if self._snapshot.digest != self._digest:
+                raise BadChecksum("the weights are not those that the digest was made of")
+            if not self._snapshot.is_finite:
+                raise NotFinite("a weight is NaN or infinite")
+            return Model(self.head, self._snapshot.vector, self._digest)
         if self.head is None or self._vector is None or self._left:
             raise Truncated(f"the body ends inside the frame, after {self.size} bytes")
         if self._hash.digest() != self._digest:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from p2pfl.errors import Malformed, NotFinite, UnknownCodec, WrongLength
 from p2pfl.gossip.messages import Vector
+from p2pfl.gossip.snapshot import all_finite, snapshot
 
 BLOCK = 128 * 1024
 """Bytes handled at a time: what was just copied is hashed and checked while it is still in a core's cache."""
@@ -61,6 +62,9 @@ def most_bytes(count: int) -> int:
     return _with_overhead(4 * count)
 
 
+PLAIN = Codec("f32", deflate=False)
+"""The one whose bytes are the vector's own."""
+
 _CODECS = {codec.spec: codec for codec in (Codec(e, d) for e in _DTYPES for d in (False, True))}
 
 
@@ -75,20 +79,21 @@ def parse(spec: str) -> Codec:
 def encode(spec: str, weights: Vector) -> tuple[str, memoryview]:
     """weights: (P,) float32, contiguous -> (the codec really used, its bytes).
 
-    `f32` copies nothing: the bytes are a view of `weights`. `f16` becomes `f32` when a value is beyond
-    binary16's range, and `+deflate` is dropped when it saves nothing. Raises UnknownCodec.
+    `f32` copies nothing: the bytes are those of a Snapshot of `weights`. `f16` becomes `f32` when a value is
+    beyond binary16's range, and `+deflate` is dropped when it saves nothing. Raises UnknownCodec.
     """
     codec = parse(spec)
     element = codec.element
     # Written so that a NaN, too, goes out as f32: it is the receiver who refuses it, by name.
     if element == "f16" and not max(float(weights.max()), -float(weights.min())) <= F16_MAX:
         element = "f32"
-    raw = np.ascontiguousarray(weights, dtype=_DTYPES[element]).data.cast("B").toreadonly()
+    values: npt.NDArray[Any] = np.ascontiguousarray(weights, dtype=_DTYPES[element])
+    raw = values.data.cast("B").toreadonly()
     if codec.deflate:
         packed = zlib.compress(raw, level=1)
         if len(packed) < len(raw):
             return Codec(element, True).spec, memoryview(packed)
-    return element, raw
+    return element, snapshot(values).data.cast("B") if element == "f32" else raw
 
 
 class Sink(Protocol):
@@ -107,11 +112,6 @@ def sink(codec: Codec, vector: Vector) -> Sink:
     """vector: (P,) float32 little-endian, filled by the sink; undefined until finish() returns."""
     plain = _Float32Sink(vector) if codec.element == "f32" else _Float16Sink(vector)
     return _InflateSink(plain, codec.raw_length(vector.size)) if codec.deflate else plain
-
-
-def all_finite(values: npt.NDArray[np.float32]) -> bool:
-    """True if no element is NaN or infinite. On a block in cache no slower than summing it, and exact."""
-    return bool(np.isfinite(values).all())
 
 
 class _Float32Sink:

@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import get_args
 
 from p2pfl.errors import BadField, MissingField
+from p2pfl.gossip.addresses import KNOWN
 from p2pfl.gossip.frame import shown
 from p2pfl.gossip.messages import NODE_STATES, NodeState, Sender, Task, ViewEntry
 
@@ -41,7 +42,7 @@ def is_url(url: str, *, empty_host: bool = False) -> bool:
     return len(url) <= MAX_URL and _is_url(url, empty_host)
 
 
-@lru_cache(maxsize=4096)  # a network's views repeat a few addresses over and over; at most 1 MiB of keys
+@lru_cache(maxsize=KNOWN)  # a network's views repeat its addresses over and over
 def _is_url(url: str, empty_host: bool) -> bool:
     match = _URL.fullmatch(url)
     if match is None or not 1 <= int(match["port"]) <= 65535:

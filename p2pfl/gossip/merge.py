@@ -101,12 +101,6 @@ def _add_up(
             np.add(total, part, out=total)
 
 
-def is_finite(vector: Vector) -> bool:
-    """Whether every element is finite. NaN and infinity survive addition, so a finite sum proves it."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        return bool(np.isfinite(np.add.reduce(vector)) or np.isfinite(vector).all())
-
-
 def coordinate_median(vectors: Sequence[Vector]) -> Vector:
     """Coordinate-wise median of k >= 1 vectors: (P,) float32, new; of two it is their mean.
 

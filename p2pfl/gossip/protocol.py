@@ -28,6 +28,7 @@ from p2pfl.gossip.messages import (
     Vector,
     ViewEntry,
 )
+from p2pfl.gossip.snapshot import all_finite
 from p2pfl.gossip.view import PASSED_ON, Contact, View
 
 # Senders whose last merged snapshot is remembered, so that a model delivered twice is merged once.
@@ -102,7 +103,7 @@ class Gossip:
         if not models:
             return False
         median = merge.coordinate_median([model.weights for model in models])
-        if not merge.is_finite(median):
+        if not all_finite(median):
             return False
         self.weights = median
         self.age = float(np.median([model.head.age for model in models]))
@@ -139,7 +140,7 @@ class Gossip:
         weights = merge.shares(self._config.merge, ages, samples, lags)
         change = None if self._base is None else (self.weights, base)
         merged = merge.weighted_mean([base, *(model.weights for model in models)], weights, change)
-        if merge.is_finite(merged):
+        if all_finite(merged):
             self.weights = merged
             self.age = merge.merged_age(weights, ages) + (before - base_age)
         else:  # finite models may still overflow in sum; what cannot be represented is not taken over

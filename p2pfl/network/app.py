@@ -51,8 +51,6 @@ BODY_MEMORY = 512 * 1024 * 1024
 """Bytes that bodies being received may take together; big models are received fewer at a time."""
 SMALL = 64 * 1024
 """Bytes of a reply up to which joining its two chunks is cheaper than sending two."""
-SLICE = 128 * 1024
-"""Bytes handed to the server at a time: it copies each piece, which should stay in the CPU's cache."""
 RETRY_AFTER = "1"
 """Seconds after which a refused peer may try again."""
 
@@ -94,18 +92,46 @@ class Service(Protocol):
     def ready(self) -> bool: ...
 
 
-def make_app(
-    service: Service, clock: Clock, *, body_timeout: float = 60.0, max_streams: int = 32
-) -> Starlette:
+def make_app(service: Service, clock: Clock, *, body_timeout: float = 60.0, max_streams: int = 32) -> ASGIApp:
     """The application. body_timeout: seconds a body may take, plus those of its size at SLOWEST.
 
     max_streams: models that may be received at a time; more are refused with 503, so that memory stays flat.
     """
+    hot: list[tuple[str, str, ASGIApp]] = [
+        ("POST", "/v1/exchange", _Exchange(service, clock, body_timeout, max_streams)),
+        ("GET", "/v1/model", _Snapshot(service)),
+        ("POST", "/v1/membership", _Membership(service, clock, body_timeout)),
+    ]
+    return _Boundary(_Routes(hot, service), service)
+
+
+class _Routes:
+    """What nodes ask of each other goes straight to its handler, all else through Starlette's router.
+
+    Starlette's part of an exchange would cost as much as ours. Its application is made when it is needed:
+    most of many simulated nodes are never asked for a page.
+    """
+
+    def __init__(self, hot: list[tuple[str, str, ASGIApp]], service: Service) -> None:
+        self._hot = {(method, path): handler for method, path, handler in hot}
+        self._routes = hot
+        self._service = service
+        self._starlette: Starlette | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        handler = self._hot.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
+        if handler is None:
+            if self._starlette is None:
+                self._starlette = _starlette(self._routes, self._service)
+            handler = self._starlette
+        await handler(scope, receive, send)
+
+
+def _starlette(hot: list[tuple[str, str, ASGIApp]], service: Service) -> Starlette:
+    """Every route, the hot ones too: whoever asks for one by another method is answered from here."""
     pages = _Pages(service)
     routes: list[tuple[str, Callable[..., object], str]] = [
-        ("/v1/exchange", _Exchange(service, clock, body_timeout, max_streams), "POST"),
-        ("/v1/model", _Snapshot(service), "GET"),
-        ("/v1/membership", _Membership(service, clock, body_timeout), "POST"),
+        *((path, handler, method) for method, path, handler in hot),
         ("/v1/layout", pages.layout, "GET"),
         ("/v1/status", pages.status, "GET"),
         ("/v1/peers", pages.peers, "GET"),
@@ -324,18 +350,15 @@ def _form(headers: list[tuple[bytes, bytes]], chunks: Chunks) -> list[tuple[byte
 
 
 async def _send_frame(send: Send, headers: list[tuple[bytes, bytes]], chunks: Chunks) -> int:
-    """Answer 200 with a frame, a big one in slices and never joined; returns its size in bytes."""
+    """Answer 200 with a frame, a big one never joined; returns its size in bytes."""
     head, weights = chunks
     size = len(head) + weights.nbytes
     await send({"type": "http.response.start", "status": 200, "headers": _form(headers, chunks)})
     if size <= SMALL:
         await send({"type": "http.response.body", "body": head + weights})
-        return size
-    await send({"type": "http.response.body", "body": head, "more_body": True})
-    for start in range(0, weights.nbytes, SLICE):
-        piece = weights[start : start + SLICE]
-        await send({"type": "http.response.body", "body": piece, "more_body": True})
-    await send({"type": "http.response.body", "body": b""})
+    else:
+        await send({"type": "http.response.body", "body": head, "more_body": True})
+        await send({"type": "http.response.body", "body": weights})
     return size
 
 

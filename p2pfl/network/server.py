@@ -42,6 +42,8 @@ LINGER_SECONDS = 2.0
 LINGER_BYTES = 64 * 1024 * 1024
 """How long, and how much of, a body that was already answered is still read. Closing a socket with unread
 bytes in it resets the connection, and the client might lose the answer that says why it was refused."""
+SLICE = 128 * 1024
+"""Bytes of an answer handed to Hypercorn at a time."""
 BACKLOG = 128
 MAX_CONNECTIONS = 512
 """Open connections, most of them idle; below the usual limit of 1,024 files."""
@@ -136,7 +138,7 @@ class _Server:
     def __init__(self, app: ASGIApp) -> None:
         self.closing = trio.Event()
         self._app = app
-        self._wrapped = ASGIWrapper(_Courteous(app))  # type: ignore[arg-type]
+        self._wrapped = ASGIWrapper(_Courteous(_Slicing(app)))  # type: ignore[arg-type]
         self._config = _hypercorn_config()
         self._context = WorkerContext(None)
         self._connections: dict[_Connection, None] = {}  # in order of arrival
@@ -302,6 +304,24 @@ class _Courteous:
         if unread and not answered:
             # A broken answer: the connection ends, and nothing may wait for the queue.
             await discard(trio.Event())
+
+
+class _Slicing:
+    """Hands long pieces of an answer on in slices: Hypercorn copies each, and a slice stays in the cache."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def write(message: Message) -> None:
+            body = message.get("body", b"")
+            for start in range(0, len(body) - SLICE, SLICE):
+                await send({**message, "body": body[start : start + SLICE], "more_body": True})
+            if len(body) > SLICE:
+                message = {**message, "body": body[(len(body) - 1) // SLICE * SLICE :]}
+            await send(message)
+
+        await self._app(scope, receive, write)
 
 
 class _ignoring_loss(contextlib.suppress):  # noqa: N801 - reads as a statement

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import pytest
 import trio
 import trio.testing
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from p2pfl.errors import ListenError, PeerError
 from p2pfl.network import server
@@ -227,6 +227,27 @@ async def test_body_may_be_chunked() -> None:
         await line.send(get("/healthz"))
         assert (await line.response()).status == 200
     assert site.models[0][2] == len(data)
+
+
+@pytest.mark.parametrize("size", [0, 1, 9, 10, 11, 20, 25])
+async def test_long_pieces_are_handed_on_in_slices(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "SLICE", 10)
+    sent: list[Message] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.body", "body": memoryview(bytes(range(size))), "more_body": True})
+        await send({"type": "http.response.body", "body": bytes(range(size))})
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    await server._Slicing(app)({"type": "http"}, receive, send)
+    assert b"".join(bytes(message["body"]) for message in sent) == 2 * bytes(range(size))
+    assert max(len(message["body"]) for message in sent) <= 10
+    assert [message.get("more_body", False) for message in sent] == [*[True] * (len(sent) - 1), False]
 
 
 async def test_client_may_wait_for_permission_to_send() -> None:
