@@ -302,7 +302,7 @@ class Node:
                     self._last_tell = self._clock.now()
                     if owed:
                         owed -= 1
-                        courier.tell(1, "push-pull")
+                        await courier.settle()
                     else:  # settled: what an exchange is about to change is not worth an evaluation
                         stale = False
                         await self._evaluate()
@@ -351,17 +351,8 @@ class Node:
         merged = self.gossip.merge()
         if merged is None:
             return None
-        rule = self.config.gossip.merge
-        self._observe(
-            Merged(
-                rule,
-                merged.senders,
-                merged.weights,
-                merged.age_before,
-                merged.age,
-                **vars(merged.unmerged),
-            )
-        )
+        rule, ages = self.config.gossip.merge, (merged.age_before, merged.age)
+        self._observe(Merged(rule, merged.senders, merged.weights, *ages, **vars(merged.unmerged)))
         return merged
 
     def _publish(self) -> None:

@@ -218,6 +218,23 @@ async def test_done_is_not_gone_it_merges_and_answers():
     assert fast.node.gossip.weights[0] > 2
 
 
+async def test_who_is_done_evaluates_what_it_has_settled_on():
+    village = Village()
+    fast = village.villager(0, (1,), rounds=1, settle=2, interval=2.0)
+    slow = village.villager(1, (0,), rounds=6, settle=2)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(village.network.run)
+        await nursery.start(fast.node.run)
+        await nursery.start(slow.node.run)
+        await until_done(fast)
+        evaluated, merged = len(fast.events(Evaluated)), len(fast.events(Merged))
+        await until_done(slow)
+        await trio.sleep(10)
+        nursery.cancel_scope.cancel()
+    assert fast.events(Evaluated)[-1].age == fast.node.gossip.age
+    assert 1 <= len(fast.events(Evaluated)) - evaluated < len(fast.events(Merged)) - merged
+
+
 async def test_exit_when_done_leaves_when_all_are_done():
     village = Village()
     nodes = [

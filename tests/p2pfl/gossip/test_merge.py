@@ -58,6 +58,15 @@ def test_shares_sum_to_one_and_are_not_negative(rule, claims):
     assert weights.sum() == pytest.approx(1)
 
 
+@pytest.mark.parametrize("rule", ["mean", "age", "samples"])
+def test_what_is_behind_counts_less(rule):
+    shares = merge.shares(rule, (5, 5, 5), (5, 5, 5), lags=(0, 1, 3))
+    np.testing.assert_allclose(shares, np.array([1, 1 / 2, 1 / 4]) / 1.75)
+    np.testing.assert_array_equal(
+        merge.shares(rule, (1, 2), (3, 4), lags=(0, 0)), merge.shares(rule, (1, 2), (3, 4))
+    )
+
+
 def test_mean_counts_all_equally():
     np.testing.assert_array_equal(merge.shares("mean", [1, 9], [5, 5]), [0.5, 0.5])
 

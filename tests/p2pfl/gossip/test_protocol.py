@@ -55,6 +55,30 @@ def test_a_push_is_merged_half_and_half():
     assert (merged.age_before, me.age) == (100.0, 200.0)
 
 
+@pytest.mark.parametrize(
+    ("mine", "theirs", "round", "share"),
+    [
+        ("done", "training", 1, 1 / 4),
+        ("settling", "training", 1, 1 / 4),
+        ("done", "training", 3, 1 / 2),
+        ("done", "training", 9, 1 / 2),  # ahead counts no more than equal
+        ("done", "settling", 1, 1 / 2),
+        ("training", "training", 1, 1 / 2),
+    ],
+)
+def test_who_is_done_counts_a_straggler_less_the_further_it_is_behind(mine, theirs, round, share):
+    me, you = gossip("me"), gossip("you")
+    for _ in range(3):
+        train(me, 1.0)
+    you.state, you.round = theirs, round - 1
+    train(you, 3.0)
+    me.state = mine
+    me.receive(said(you), "10.0.0.2")
+    merged = me.merge()
+    assert merged is not None
+    assert merged.weights[1] == pytest.approx(share)
+
+
 def test_nothing_in_the_inbox_changes_nothing():
     me = gossip()
     before = me.weights
