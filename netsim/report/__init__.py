@@ -58,7 +58,7 @@ def figures(journal: Path) -> dict[str, Any]:
 
     try:
         return summary.summarise(journal)
-    except (LookupError, TypeError):
+    except (LookupError, TypeError, ValueError):
         return {}
 
 

@@ -112,7 +112,7 @@ def panel(look: Look, story: Story, measure: Measure, across: Across) -> Figure:
     """One panel for the page; its margins are those of all others, so that columns and rows align."""
     figure = look.figure(0.7 * look.width)
     width, height = figure.get_size_inches()
-    axes = look.place(figure, 0.52, 0.48, width - 0.62, height - 0.58)
+    axes = look.place(figure, 0.52, 0.48, width - 0.7, height - 0.58)
     draw(axes, look, story, measure, across)
     return figure
 

@@ -59,10 +59,12 @@ def _tiles(story: Story) -> tuple[tuple[str, str, str], ...]:
 
 def _results(story: Story, figures: Mapping[str, Any]) -> Section:
     found = (tables.beside(story, figures), *tables.summary(figures))
-    note = (
-        "" if figures else "The journal is of an older version: it does not hold all that the figures need."
-    )
-    return Section("results", "Results", note, tables=tuple(table for table in found if table))
+    notes = []
+    if story.survivors is None:
+        notes.append("The journal ends before the run did: all that follows is of the time until then.")
+    if not figures:
+        notes.append("The journal is of an older version: it does not hold all that the figures need.")
+    return Section("results", "Results", " ".join(notes), tables=tuple(table for table in found if table))
 
 
 def _learning(story: Story) -> Section:

@@ -90,10 +90,10 @@ def lines(story: Story, measure: Measure, across: Across) -> list[Line]:
         ("mean of nodes", means, story.final_mean()),
         ("mean model", story.mean, story.mean_final),
     )
-    for kind, points, last in collective:  # type: ignore[assignment]
-        shown = [*points, *([last] if last is not None else [])]
+    for whose, before, last in collective:
+        shown = [*before, *([last] if last is not None else [])]
         if shown:
-            found.append(_line(kind, kind, shown, measure, across, end if last is not None else None))
+            found.append(_line(whose, whose, shown, measure, across, end if last is not None else None))
     order: tuple[Kind, ...] = ("node", "adversary", "baseline", "isolated", "mean of nodes", "mean model")
     return sorted(found, key=lambda line: order.index(line.kind))
 
@@ -117,10 +117,15 @@ def _line(
     kind: Kind, name: str, points: Sequence[Point], measure: Measure, across: Across, end: float | None
 ) -> Line:
     """end: where the last point is drawn, if not in its own place."""
-    xs = np.array([getattr(point, across) for point in points], np.float64)
+    xs = _forward(np.array([getattr(point, across) for point in points], np.float64))
     if end is not None:
         xs[-1] = end
     return Line(kind, name, xs, np.array([getattr(point, measure) for point in points], np.float64))
+
+
+def _forward(xs: Numbers) -> Numbers:
+    """Never back: rounds are averages over the nodes that run, and fall when one of the first is gone."""
+    return np.maximum.accumulate(xs)
 
 
 def _baseline(name: str, laps: Sequence[Lap], measure: Measure, across: Across) -> Line:
@@ -136,7 +141,7 @@ def _distances(story: Story, across: Across, end: float | None) -> list[Line]:
     measured: list[Distance] = [d for d in story.distances if across != "round" or math.isfinite(d.round)]
     if len(measured) < 2:
         return []
-    xs = np.array([getattr(distance, across) for distance in measured], np.float64)
+    xs = _forward(np.array([getattr(distance, across) for distance in measured], np.float64))
     if across == "round" and measured[-1].final and end is not None:
         xs[-1] = end
     return [Line("distance", "consensus distance", xs, np.array([d.distance for d in measured]))]
@@ -165,5 +170,6 @@ def loss_range(lines: Sequence[Line]) -> tuple[float, float]:
 
 
 def _finite(values: Iterable[Numbers]) -> Numbers:
-    joined = np.concatenate([np.zeros(0), *values])
-    return joined[np.isfinite(joined)]  # type: ignore[no-any-return]
+    joined: Numbers = np.concatenate([np.zeros(0), *values])
+    known: Numbers = joined[np.isfinite(joined)]
+    return known

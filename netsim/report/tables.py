@@ -130,11 +130,16 @@ def faults(story: Story) -> Table | None:
             when += f" to {seconds_text(last.time)}"
         parts = " | ".join(count_text(size) for size in first.parts)
         whom = f"parts of {parts}" if kind == "cut" else NONE if kind == "heal" else counted(nodes, "node")
-        share = min((f.training / f.running for f in struck if f.running), default=math.nan)  # type: ignore[operator]
+        share = min(_still_training(struck), default=math.nan)
         still = f"{100 * share:.0f} %" if math.isfinite(share) else NONE
         rows.append((kind, count_text(len(struck)), whom, when, still))
     columns = ("fault", "times", "whom", "when", "still training, at least")
     return Table("Faults", columns, tuple(rows), frozenset({0, 2, 3}))
+
+
+def _still_training(struck: Sequence[Fault]) -> Iterable[float]:
+    """Of the nodes that ran when each struck, the share that had rounds to do."""
+    return (f.training / f.running for f in struck if f.running and f.training is not None)
 
 
 def lost(story: Story) -> Table | None:
