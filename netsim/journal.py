@@ -162,6 +162,8 @@ def read(path: Path) -> Iterator[dict[str, object]]:
                 except (ValueError, RecursionError) as error:
                     if not line.endswith(b"\n"):
                         return
+                    if number == 1:
+                        raise StorageError(f"{path} is no journal: its first line is not JSON") from error
                     raise StorageError(f"{path}, line {number}: not JSON; the journal is damaged") from error
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error.strerror}") from error

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SLIDE_DPI = 144  # of a slide 13.33 inches wide: 1920 pixels
+SLIDE_WIDTH = 13.33  # inches
+SLIDE_DPI = 144  # 1920 pixels across
 COMPRESSION = 3  # of PNG files, 1 to 9: half the default's time, a tenth more bytes
 SLIDE_FONT = 12.0  # points; read from the back of a room when the picture fills a slide
 PAGE_FONT = 9.0  # points, which are 12 CSS pixels where a picture is shown in its own size

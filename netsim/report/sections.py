@@ -78,6 +78,9 @@ def _learning(story: Story) -> Section:
         notes.append("Shaded times: the network was cut.")
     if any(line.low is not None for line in lines(story, "accuracy", "round")):
         notes.append("The pale band is from the worst to the best node of a baseline.")
+    count = sum(line.kind == "node" for line in lines(story, "accuracy", "time"))
+    if count > curves.MOST_LINES:
+        notes.append(f"Of {count:,} nodes {curves.MOST_LINES} are drawn, evenly from the worst to the best.")
     silent = [name for name, laps in story.baselines.items() if laps[-1].bytes == 0]
     if silent:
         notes.append(f"A level line over bytes is what {' or '.join(silent)} reaches without sending any.")

@@ -20,6 +20,7 @@ Numbers = npt.NDArray[np.float64]
 MEASURES: tuple[Measure, ...] = ("accuracy", "loss", "distance")
 ACROSS: tuple[Across, ...] = ("round", "time", "bytes")
 
+COLLECTIVE: tuple[Kind, ...] = ("mean of nodes", "mean model")
 ISOLATED = "isolated"
 
 # A baseline that takes longer is followed to this many times the run's own length, then it leaves the frame.
@@ -85,17 +86,32 @@ def lines(story: Story, measure: Measure, across: Across) -> list[Line]:
         found.append(_line(kind, str(node), points, measure, across, end if ended else None))
     for name, laps in story.baselines.items():
         found.append(_baseline(name, laps, measure, across))
-    means = story.mean_of_nodes() if across == "round" else story.running_mean
-    collective: tuple[tuple[Kind, Sequence[Point], Point | None], ...] = (
-        ("mean of nodes", means, story.final_mean()),
-        ("mean model", story.mean, story.mean_final),
-    )
-    for whose, before, last in collective:
-        shown = [*before, *([last] if last is not None else [])]
+    for whose in COLLECTIVE:
+        shown, ended = _collective(story, whose, across)
         if shown:
-            found.append(_line(whose, whose, shown, measure, across, end if last is not None else None))
+            found.append(_line(whose, whose, shown, measure, across, end if ended else None))
     order: tuple[Kind, ...] = ("node", "adversary", "baseline", "isolated", "mean of nodes", "mean model")
     return sorted(found, key=lambda line: order.index(line.kind))
+
+
+def collective(story: Story, kind: Kind, measure: Measure, across: Across) -> Line | None:
+    """What all nodes have come to, one line for a run, every point in its own place; None if not known.
+
+    kind: one of COLLECTIVE; of the consensus distance there is one line whatever it is.
+    """
+    if measure == "distance":
+        return next(iter(_distances(story, across, None)), None)
+    points, _ = _collective(story, kind, across)
+    return _line(kind, kind, points, measure, across, None) if points else None
+
+
+def _collective(story: Story, kind: Kind, across: Across) -> tuple[list[Point], bool]:
+    """The points of one of COLLECTIVE, and whether the last is of after the run."""
+    points, last = story.mean, story.mean_final
+    if kind == "mean of nodes":
+        points = story.mean_of_nodes() if across == "round" else story.running_mean
+        last = story.final_mean()
+    return [*points, *([last] if last is not None else [])], last is not None
 
 
 def _as_shown(story: Story, node: int, across: Across) -> tuple[list[Point], bool]:
