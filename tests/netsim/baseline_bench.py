@@ -1,4 +1,4 @@
-"""A bench for baselines: a learner whose training is added up by hand, a pool that keeps what it was asked."""
+"""A bench for baselines: a learner whose training is added up by hand, a pool that keeps what it is asked."""
 
 from __future__ import annotations
 

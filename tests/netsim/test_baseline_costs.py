@@ -13,14 +13,7 @@ from netsim.journal import BaselineEvaluated
 from p2pfl.config import build
 from p2pfl.gossip.messages import Vector
 from p2pfl.learning.learner import Evaluation
-from tests.netsim.baseline_bench import (
-    LATENCY,
-    START,
-    Adder,
-    Bench,
-    dealt,
-    ran,
-)
+from tests.netsim.baseline_bench import LATENCY, START, Adder, Bench, dealt, ran
 
 
 @pytest.mark.parametrize(

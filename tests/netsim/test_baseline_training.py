@@ -8,10 +8,7 @@ import numpy as np
 import pytest
 
 from p2pfl.config import TrainingConfig
-from tests.netsim.baseline_bench import (
-    START,
-    ran,
-)
+from tests.netsim.baseline_bench import START, ran
 
 
 @pytest.mark.parametrize(

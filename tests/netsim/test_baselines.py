@@ -12,15 +12,7 @@ from netsim.baselines import run_baselines
 from netsim.config import SimConfig
 from p2pfl.config import build
 from p2pfl.learning.partition import Shard
-from tests.netsim.baseline_bench import (
-    LATENCY,
-    MODEL,
-    START,
-    Adder,
-    Bench,
-    added,
-    ran,
-)
+from tests.netsim.baseline_bench import LATENCY, MODEL, START, Adder, Bench, added, ran
 
 
 def test_centralised_trains_one_model_on_all_samples() -> None:
