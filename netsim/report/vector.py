@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from netsim.report.look import COMPRESSION, Look, style
+from netsim.report.look import Look, style
 from netsim.report.theme import DARK, LIGHT, in_dark
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def _darkened_png(png: bytes) -> bytes:
     found = known[places] == colours
     pixels[..., :3] = np.where(found[..., None], dark[places], pixels[..., :3])
     out = io.BytesIO()
-    Image.fromarray(pixels).save(out, "png", compress_level=COMPRESSION)
+    Image.fromarray(pixels).save(out, "png")
     return out.getvalue()
 
 

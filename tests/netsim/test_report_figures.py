@@ -1,4 +1,4 @@
-"""What the report's lines, pictures and tables say of a run of three nodes whose journal is written by hand."""
+"""What the report says of a run of three nodes whose journal is written by hand: lines, pictures, tables."""
 
 from __future__ import annotations
 
