@@ -3,8 +3,7 @@
 Each node has an address of 127.0.0.0/8 of its own, so that all know their peers' URLs before any is started;
 in front of each stands a proxy, through which its peers come. Time counts from the moment at which the last
 of the first nodes begins to train. From then on the engine reads the journals that the nodes write and lets
-faults
-strike; in the end it fetches the survivors' models, ends them and merges the journals.
+faults strike; in the end it fetches the survivors' models, ends them and merges the journals.
 """
 
 from __future__ import annotations
