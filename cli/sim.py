@@ -82,6 +82,35 @@ def report(
 
 
 @app.command()
+def compare(
+    runs: Annotated[
+        list[Path], typer.Argument(help="Their folders, or the journals in them.", metavar="RUN...")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for compare.html and its pictures.")] = Path(),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as one JSON object.")] = False,
+    no_report: Annotated[bool, typer.Option("--no-report", help="Leave out page and pictures.")] = False,
+) -> None:
+    """Set runs beside each other, from their journals alone: figures, scenarios, curves."""
+    check(len(runs) >= 2, "compare needs at least two runs: p2pfl sim compare RUN RUN")
+    logs.configure("warning", as_json=False)
+    from netsim.report import compare as comparison
+
+    compared = comparison.load(runs)
+    paths = [] if no_report else comparison.write(compared, out)
+    if as_json:
+        typer.echo(json.dumps(comparison.as_dict(compared) | {"files": [str(path) for path in paths]}))
+        return
+    from cli.columns import as_columns
+
+    figures, differences = comparison.found(compared)
+    for table in (figures, differences):
+        if table is not None:
+            typer.echo(as_columns(table.caption, table.columns, table.rows, terminal=sys.stdout.isatty()))
+    for path in paths:
+        typer.echo(path)
+
+
+@app.command()
 def fuzz(
     seeds: Annotated[int, typer.Option(help="How many random scenarios.")] = 200,
     first: Annotated[int, typer.Option(help="The seed of the first.")] = 0,

@@ -91,7 +91,8 @@ def _training(rng: Rng) -> Keys:
     }
     if rng.random() < 0.3:
         keys |= {"momentum": 0.9, "lr": _between(rng, 0.005, 0.03)}
-    return keys | _one(rng, ({}, {"local-epochs": 2}, {"local-steps": int(rng.integers(1, 12))}))  # type: ignore[no-any-return]
+    local: Keys = _one(rng, ({}, {"local-epochs": 2}, {"local-steps": int(rng.integers(1, 12))}))
+    return keys | local
 
 
 def _gossip(rng: Rng, nodes: int) -> Keys:
@@ -209,9 +210,8 @@ def _add_groups(rng: Rng, nodes: int, tables: Tables) -> None:
 def _add_rules(rng: Rng, tables: Tables) -> None:
     if not any(group["name"] == "edge" for group in tables.get("groups", ())) or rng.random() < 0.3:
         return
-    rule = {"sender": "edge", "receiver": "*", "latency": _duration(rng, 0.05, 0.5)}
-    rule["loss"] = float(round(rng.uniform(0, 0.3), 3))  # type: ignore[assignment]
-    tables["rules"] = [rule]  # type: ignore[list-item]
+    latency, loss = _duration(rng, 0.05, 0.5), float(round(rng.uniform(0, 0.3), 3))
+    tables["rules"] = [{"sender": "edge", "receiver": "*", "latency": latency, "loss": loss}]
 
 
 def _add_events(rng: Rng, nodes: int, seconds: float, tables: Tables) -> None:

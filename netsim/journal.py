@@ -150,13 +150,25 @@ class Journal:
 
 
 def read(path: Path) -> Iterator[dict[str, object]]:
-    """The journal's lines as dictionaries, in order. StorageError if it is missing or damaged."""
+    """The journal's lines as dictionaries, in order. StorageError if it is missing or damaged.
+
+    A last line that was cut short is left out: its writer was killed, and all before it holds.
+    """
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 try:
-                    yield json.loads(line)
-                except ValueError as error:
+                    yield json.loads(line.decode(), parse_constant=_no_number)
+                except (ValueError, RecursionError) as error:
+                    if not line.endswith(b"\n"):
+                        return
+                    if number == 1:
+                        raise StorageError(f"{path} is no journal: its first line is not JSON") from error
                     raise StorageError(f"{path}, line {number}: not JSON; the journal is damaged") from error
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _no_number(name: str) -> float:
+    """NaN and Infinity are no JSON; Python would take them."""
+    raise ValueError(name)

@@ -157,6 +157,8 @@ def _check_answers(address: str) -> None:
         raise SetupError(f"no Ray cluster answers at {address} within {CONNECT:g} s") from None
     if tried.returncode:
         said = [line for line in tried.stderr.splitlines() if line.strip()] or ["it does not say why"]
+        if "AuthenticationError" in tried.stderr:
+            said = ["it asks for a token; set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"]
         raise SetupError(f"the Ray cluster at {address} cannot be used: {said[-1].strip()[:500]}")
 
 

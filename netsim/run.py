@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 from collections.abc import Sequence
@@ -29,6 +30,8 @@ from p2pfl.learning.learner import Learner
 from p2pfl.learning.partition import Shard, shards
 from p2pfl.learning.torch_learner import TorchLearner
 
+log = logging.getLogger(__name__)
+
 # The data set's place and the pictures' path are the host's, not the experiment's.
 _NOT_RECORDED = (*(key.replace("_", "-") for key in HOST_KEYS), "data-dir")
 
@@ -44,6 +47,10 @@ def run(scenario: Scenario, *, draw: bool = True) -> dict[str, Any]:
     dataset = load(config.data)
     parts = shards(dataset, config.data, config.nodes)
     learner = TorchLearner(dataset, config.training.model)
+    graph = topology.edges(config.topology, config.nodes, stream(config.seed, 0, TOPOLOGY_STREAM))
+    doubt = topology.doubt(config.topology, config.nodes, graph)
+    if doubt is not None:
+        log.warning(doubt)
     out = _make_folder(config.out)  # what cannot run leaves none
     path = out / "journal.jsonl"
     keep_freed_memory()
@@ -60,7 +67,7 @@ def run(scenario: Scenario, *, draw: bool = True) -> dict[str, Any]:
         evaluation_began = time.perf_counter()
         _evaluate(scenario, outcome, pool, journal)
         evaluation_ended = time.perf_counter()
-        _run_baselines(scenario, learner, parts, pool, journal)
+        _run_baselines(scenario, learner, parts, graph, pool, journal)
     figures = summary.summarise(path)
     train = outcome.last_merge - outcome.first_job
     figures |= {
@@ -101,7 +108,12 @@ def _evaluate(scenario: Scenario, outcome: Outcome, pool: Jobs, journal: Journal
 
 
 def _run_baselines(
-    scenario: Scenario, learner: Learner, parts: Sequence[Shard], pool: Jobs, journal: Journal
+    scenario: Scenario,
+    learner: Learner,
+    parts: Sequence[Shard],
+    graph: topology.Edges,
+    pool: Jobs,
+    journal: Journal,
 ) -> None:
     config = scenario.config
     if not config.baselines.baselines:
@@ -112,7 +124,7 @@ def _run_baselines(
         parts,
         pool,
         lambda at, event: journal.write(at, SIMULATOR, event),
-        edges=topology.edges(config.topology, config.nodes, stream(config.seed, 0, TOPOLOGY_STREAM)),
+        edges=graph,
         speeds=[device.speed for device in devices(scenario)],
         training_of=scenario.training_of,
     )
@@ -133,7 +145,7 @@ def _recorded(scenario: Scenario) -> dict[str, object]:
     flat = flatten(config) | decided
     kept = {key: value for key, value in flat.items() if key not in _NOT_RECORDED}
     tables: dict[str, object] = {
-        "groups": [{"name": group.name, "nodes": group.nodes} for group in scenario.groups],
+        "groups": _recorded_groups(scenario),
         "rules": list(scenario.tables.get("rules", ())),
         "events": list(scenario.tables.get("events", ())),
         "adversaries": [
@@ -141,6 +153,13 @@ def _recorded(scenario: Scenario) -> dict[str, object]:
         ],
     }
     return kept | {key: value for key, value in tables.items() if value}
+
+
+def _recorded_groups(scenario: Scenario) -> list[dict[str, object]]:
+    """What was written of each, with the nodes that its amount came to."""
+    rows = scenario.tables.get("groups", ())
+    written = [{key: value for key, value in row.items() if key != "amount"} for row in rows]
+    return [row | {"nodes": group.nodes} for row, group in zip(written, scenario.groups, strict=True)]
 
 
 def _make_folder(out: str | None) -> Path:

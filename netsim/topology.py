@@ -6,7 +6,6 @@ imported only where a graph is drawn.
 
 from __future__ import annotations
 
-import logging
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -22,8 +21,6 @@ from p2pfl.errors import ConfigError
 if TYPE_CHECKING:
     import numpy as np
 
-log = logging.getLogger(__name__)
-
 Edge = tuple[int, int]
 Edges = tuple[Edge, ...]
 
@@ -36,7 +33,7 @@ def edges(config: TopologyConfig, nodes: int, rng: np.random.Generator) -> Edges
 
     sampling: has none, no edges.
     torus: rows x columns, as square as possible. Two rows have one edge up, not two; a prime number of nodes
-    has no other grid than 1 x n, a ring, which is logged.  star: node 0 is the hub.
+    has no other grid than 1 x n, a ring.  star: node 0 is the hub.
     rng: drawn from by random graphs only; equal states give equal graphs. Raises ConfigError for what cannot
     be, and for a random graph that was not connected in DRAWS draws.
     """
@@ -69,8 +66,6 @@ def _ring(nodes: int) -> Iterator[Edge]:
 def _torus(nodes: int) -> Iterator[Edge]:
     rows = max(side for side in range(1, math.isqrt(nodes) + 1) if nodes % side == 0)
     columns = nodes // rows
-    if rows == 1 and nodes > 3:
-        log.warning("topology torus: %d nodes, a prime number, fill no grid but a ring", nodes)
     for node in range(nodes):
         row, column = divmod(node, columns)
         for right, down in ((1, 0), (0, 1)):
@@ -192,15 +187,20 @@ def _read(path: Path, nodes: int) -> Edges:
         check(i != j, f"{where}: node {i} cannot be its own neighbour")
         found.append((i, j))
     check(bool(found) or nodes == 1, f"edge-list {path} has no edges")
-    graph = _sorted(found)
-    if not is_connected(graph, nodes):
-        log.warning(
-            "edge-list %s: the graph is not connected; its parts will not learn from each other", path
-        )
-    return graph
+    return _sorted(found)
 
 
 # -- what is asked of a graph
+
+
+def doubt(config: TopologyConfig, nodes: int, graph: Edges) -> str | None:
+    """Of a graph that can be, what the user may not have meant."""
+    kind = config.topology
+    if kind == "torus" and nodes > 3 and graph == _sorted(_ring(nodes)):
+        return f"topology torus: {nodes} nodes, a prime number, fill no grid but a ring"
+    if kind == "edges" and not is_connected(graph, nodes):
+        return f"edge-list {config.edge_list} is not connected: its parts will not learn from each other"
+    return None
 
 
 def neighbours(edges: Sequence[Edge], nodes: int) -> list[tuple[int, ...]]:

@@ -1,10 +1,10 @@
 """The documents are true: marked blocks run; paths, links, flags, names and figures are those of the code.
 
-A fenced block with the line `<!-- run -->` just above it is executed. `console`: every line is a command, or,
-if some begin with `$ `, those are and the others show output; a backslash continues a line. `toml`: a node's
-configuration file. `python`: the blocks of one page share their names. With `<!-- run: NAME -->` the page's
-commands find the block as the file NAME. docs/protocol.md has tests of its own besides
-(tests/p2pfl/gossip/test_codec_document.py).
+A fenced block with the line `<!-- run -->` just above it is executed. `console`: every line is a command,
+or, if some begin with `$ `, those are and the others show output; a backslash continues a line. `toml`: a
+node's configuration file, or, if it has sections, a scenario. `python`: the blocks of one page share their
+names. With `<!-- run: NAME -->` the page's commands find the block as the file NAME. docs/protocol.md has
+tests of its own besides (tests/p2pfl/gossip/test_codec_document.py).
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ import pytest
 import typer.main
 
 from cli.main import app
+from netsim import scenario_file
 from p2pfl.config import NodeConfig, build, flatten
 
 ROOT = Path(__file__).parents[1]
@@ -132,8 +133,12 @@ def test_console_block_runs(block: Block, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("block", marked("toml"))
-def test_toml_block_is_a_nodes_configuration(block: Block) -> None:
-    assert flatten(build(NodeConfig, tomllib.loads(block.text))).keys() >= tomllib.loads(block.text).keys()
+def test_toml_block_is_a_nodes_configuration_or_a_scenario(block: Block) -> None:
+    content = tomllib.loads(block.text)
+    if any(isinstance(value, dict) for value in content.values()):
+        assert scenario_file.parse(block.text, str(block)).config
+    else:
+        assert flatten(build(NodeConfig, content)).keys() >= content.keys()
 
 
 @by_page(DOCS)

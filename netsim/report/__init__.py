@@ -58,7 +58,7 @@ def figures(journal: Path) -> dict[str, Any]:
 
     try:
         return summary.summarise(journal)
-    except (LookupError, TypeError):
+    except (LookupError, TypeError, ValueError):
         return {}
 
 
@@ -67,7 +67,7 @@ def _draw(story: Story, out: Path) -> list[Path]:
     from netsim.report import confusion, curves, labels, look, series, timeline, topology, traffic
     from netsim.report.theme import LIGHT
 
-    wide, square = 13.33, 8.2  # inches; a slide's width, and what two share
+    wide, square = look.SLIDE_WIDTH, 8.2  # inches; a slide's width, and what two share
     pictures: list[tuple[str, float, bool, Callable[[look.Look], Any]]] = [
         ("curves", wide, True, lambda slide: curves.slide(slide, story, ("accuracy", "loss"))),
         ("labels", wide, True, lambda slide: labels.picture(slide, story)),

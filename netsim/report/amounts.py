@@ -52,8 +52,10 @@ def seconds_scale(most: float) -> Scale:
 
 
 def bytes_text(size: float) -> str:
-    """123456789 -> `123 MB`."""
+    """123456789 -> `123 MB`; there is no part of a byte."""
     scale = bytes_scale(size)
+    if scale.factor == 1:
+        return f"{size:.0f} {scale.unit}"
     return f"{_three(size / scale.factor)} {scale.unit}"
 
 

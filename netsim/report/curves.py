@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 # Lines of nodes with more points together are drawn as pixels: as paths they would outweigh the page.
 VECTOR_POINTS = 3000
+
+# Lines of nodes in a picture. More make a grey surface, at the price of all the other pictures.
+MOST_LINES = 300
 
 SLIDE_ROW = 3.1  # inches
 LEGEND_COLUMNS = 4
@@ -109,33 +113,47 @@ def _spread(values: Sequence[float]) -> str:
 
 
 def panel(look: Look, story: Story, measure: Measure, across: Across) -> Figure:
-    """One panel for the page; its margins are those of all others, so that columns and rows align."""
-    figure = look.figure(0.7 * look.width)
-    width, height = figure.get_size_inches()
-    axes = look.place(figure, 0.52, 0.48, width - 0.62, height - 0.58)
+    """One panel for the page."""
+    figure, axes = alone(look)
     draw(axes, look, story, measure, across)
     return figure
+
+
+def alone(look: Look) -> tuple[Figure, Axes]:
+    """A panel of its own; its margins are those of all others, so that columns and rows align."""
+    figure = look.figure(0.7 * look.width)
+    width, height = figure.get_size_inches()
+    return figure, look.place(figure, 0.52, 0.48, width - 0.7, height - 0.58)
 
 
 def slide(look: Look, story: Story, measures: Sequence[Measure]) -> Figure:
     """Rows of measures, columns of axes, one legend below."""
     shown = [measure for measure in measures if lines(story, measure, "time")]
     entries = legend(look.theme, story) if "accuracy" in shown else []
+    return grid(look, title(story), shown, entries, partial(draw, look=look, story=story))
+
+
+def grid(
+    look: Look,
+    heading: str,
+    measures: Sequence[Measure],
+    entries: Sequence[Entry],
+    panel: Callable[..., None],
+) -> Figure:
+    """panel: called with axes, measure, across for each measure's row and each column."""
     below = 0.3 + 0.26 * math.ceil(len(entries) / LEGEND_COLUMNS)  # inches
-    height = 0.65 + SLIDE_ROW * max(1, len(shown)) + below
+    height = 0.65 + SLIDE_ROW * max(1, len(measures)) + below
     figure = look.figure(height)
-    figure.text(
-        0.25 / look.width, 1 - 0.2 / height, title(story), va="top", weight="bold", size=look.font * 1.2
-    )
+    figure.text(0.25 / look.width, 1 - 0.2 / height, heading, va="top", weight="bold", size=look.font * 1.2)
     width = look.width / 3
-    for row, measure in enumerate(shown):
+    for row, measure in enumerate(measures):
         bottom = height - 0.65 - SLIDE_ROW * (row + 1) + 0.6
         for column, across in enumerate(ACROSS):
             axes = look.place(figure, column * width + 0.75, bottom, width - 0.95, SLIDE_ROW - 0.9)
-            draw(axes, look, story, measure, across)
+            panel(axes, measure=measure, across=across)
             if column == 0:
                 axes.set_title(TITLES[measure], size=look.font)
-    if not shown:
+    if not measures:
         figure.text(0.5, 0.5, "nothing was evaluated", ha="center")
     if entries:
         draw_legend(figure, entries)
@@ -164,7 +182,7 @@ def _draw_nodes(axes: Axes, theme: Theme, shown: Sequence[Line], unit: float) ->
 
     pixels = sum(line.xs.size for line in shown) > VECTOR_POINTS
     for kind in ("node", "adversary"):
-        alike = [line for line in shown if line.kind == kind]
+        alike = spread([line for line in shown if line.kind == kind])
         if not alike:
             continue
         how = stroke(theme, kind, "", len(alike))
@@ -175,6 +193,16 @@ def _draw_nodes(axes: Axes, theme: Theme, shown: Sequence[Line], unit: float) ->
         dots = np.array([(line.xs[0] / unit, line.ys[0]) for line in alike if line.xs.size == 1])
         if dots.size:
             axes.plot(*dots.T, "o", color=how.colour, alpha=max(how.alpha, 0.4), markersize=3, zorder=2)
+
+
+def spread(alike: Sequence[Line]) -> list[Line]:
+    """At most MOST_LINES of them: the best, the worst, and evenly between by what they end with."""
+    if len(alike) <= MOST_LINES:
+        return list(alike)
+    ends = [line.ys[-1] if line.ys.size else math.nan for line in alike]
+    order = np.argsort(ends, kind="stable")
+    chosen = np.linspace(0, len(alike) - 1, MOST_LINES).round().astype(int)
+    return [alike[index] for index in sorted(order[chosen])]
 
 
 def _draw_line(axes: Axes, theme: Theme, line: Line, unit: float, window: Frame) -> None:

@@ -23,10 +23,15 @@ CHARACTER = 0.62  # of the font's size: how wide a character is, on average
 
 
 def colours(theme: Theme) -> Colormap:
+    return _scale(theme.heat)
+
+
+@cache
+def _scale(heat: tuple[str, ...]) -> Colormap:
+    """Kept: its 256 shades are looked up for every cell, and made anew by every new map."""
     from matplotlib.colors import LinearSegmentedColormap
 
-    colours = LinearSegmentedColormap.from_list("heat", theme.heat)
-    return colours.with_extremes(bad=(0.0, 0.0, 0.0, 0.0))
+    return LinearSegmentedColormap.from_list("heat", heat).with_extremes(bad=(0.0, 0.0, 0.0, 0.0))
 
 
 def draw(axes: Axes, look: Look, values: Values, most: float) -> Any:
@@ -34,7 +39,8 @@ def draw(axes: Axes, look: Look, values: Values, most: float) -> Any:
     image = axes.imshow(
         np.where(values > 0, values, np.nan),
         aspect="auto",
-        interpolation="nearest",
+        # A page then holds a pixel for each cell, and the browser draws the cells.
+        interpolation="none",
         cmap=colours(look.theme),
         vmin=0,
         vmax=most or 1,
@@ -48,7 +54,9 @@ def draw_numbers(
     axes: Axes, look: Look, values: Values, most: float, text: Callable[[int, int], str]
 ) -> None:
     """text(row, column) in every cell that is not empty, if all have room, in the ink that reads better."""
-    cell = axes.bbox.width / axes.get_figure().dpi / values.shape[1]  # type: ignore[union-attr]
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    cell = axes.bbox.width / figure.dpi / values.shape[1]
     cells = [text(row, column) for row, column in zip(*np.nonzero(values > 0), strict=True)]
     if text_width(look, cells) > 1.05 * cell:
         return

@@ -10,6 +10,7 @@ import numpy as np
 from netsim.report import heat
 from netsim.report.amounts import class_names
 from netsim.report.look import Look
+from netsim.report.shapes import draw_boxes
 from netsim.report.story import Counts, Story
 
 if TYPE_CHECKING:
@@ -79,9 +80,7 @@ def _wide(look: Look, counts: Counts, names: list[str]) -> Figure:
     axes.set_xticks(ticks, [str(tick * step) for tick in ticks])
     axes.set_xlabel("node" if step == 1 else f"node (each column is the mean of {step})")
     bars = look.place(figure, left, 0.55 + height + 0.08, across, top)
-    bars.bar(
-        range(values.shape[1]), values.sum(axis=0), width=0.8 if nodes <= 100 else 1.0, color=look.theme.node
-    )
+    _draw_totals(bars, look, values, upright=True)
     _set_totals(bars, bars.yaxis, look)
     bars.set_xlim(-0.5, values.shape[1] - 0.5)
     bars.set_ylabel("total")
@@ -116,9 +115,7 @@ def _tall(look: Look, counts: Counts, names: list[str]) -> Figure:
     axes.set_yticks(ticks, [str(tick * step) for tick in ticks])
     axes.set_ylabel("node" if step == 1 else f"node (a row is the mean of {step})")
     bars = look.place(figure, left + across + 0.08, below, total, height)
-    bars.barh(
-        range(values.shape[1]), values.sum(axis=0), height=0.8 if nodes <= 100 else 1.0, color=look.theme.node
-    )
+    _draw_totals(bars, look, values, upright=False)
     _set_totals(bars, bars.xaxis, look)
     bars.set_ylim(values.shape[1] - 0.5, -0.5)
     bars.xaxis.tick_top()
@@ -143,13 +140,29 @@ def _name_classes(axis: Axis, look: Look, names: list[str]) -> None:
         axis.set_tick_params(labelsize=look.small * 0.85)
 
 
+def _draw_totals(bars: Axes, look: Look, values: heat.Values, *, upright: bool) -> None:
+    """A bar for each column of (C, N) values: up from below, or to the right."""
+    totals, places = values.sum(axis=0), np.arange(values.shape[1], dtype=np.float64)
+    half = 0.4 if len(places) <= 100 else 0.5
+    none, low, high = np.zeros_like(totals), places - half, places + half
+    if upright:
+        draw_boxes(bars, low, high, none, totals, look.theme.node)
+    else:
+        draw_boxes(bars, none, totals, low, high, look.theme.node)
+    limit = 1.05 * float(totals.max()) or 1.0
+    if upright:
+        bars.set_ylim(0, limit)
+    else:
+        bars.set_xlim(0, limit)
+
+
 def _set_totals(bars: Axes, axis: Axis, look: Look) -> None:
     """axis: along which the totals are measured."""
     from matplotlib.ticker import MaxNLocator
 
     upright = axis is bars.yaxis
     (bars.xaxis if upright else bars.yaxis).set_visible(False)
-    axis.set_major_locator(MaxNLocator(3, integer=True))
+    axis.set_major_locator(MaxNLocator(3 if upright else 1, integer=True))
     bars.tick_params(length=0, labelsize=look.small)
     bars.spines[["bottom", "left"]].set_visible(False)
     bars.grid(axis="y" if upright else "x")

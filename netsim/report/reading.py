@@ -29,6 +29,7 @@ from p2pfl.events import Evaluated, Exchanged, Rejected, Served, Started, StateC
 
 # Points kept of one line. Of more, every second one goes: a picture has no more pixels across.
 LONGEST_LINE = 1024
+MOST_NODES = 1_000_000  # of a journal to be believed
 
 P = TypeVar("P")
 
@@ -50,12 +51,12 @@ def read(journal: Path) -> Story:
     lines = journals.read(journal)
     try:
         reader = _Reader(next(lines, {}))
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise StorageError(f"{journal} is not the journal of a run: it does not begin with one") from error
     for number, line in enumerate(lines, 2):
         try:
             reader.take(line)
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise StorageError(f"{journal}, line {number}: not an event of a run; is it damaged?") from error
     return reader.finished()
 
@@ -67,7 +68,7 @@ class _Reader:
         if first["event"] != RunStarted.kind:
             raise LookupError(first["event"])
         config = _plain(first["config"])
-        if not config["nodes"] >= 1:
+        if not 1 <= config["nodes"] <= MOST_NODES:
             raise ValueError(config["nodes"])
         liars = {int(node) for table in config.get("adversaries", ()) for node in table["nodes"]}
         self.story = Story(config, tuple(plain(name) for name in first["classes"]), frozenset(liars))
@@ -95,11 +96,16 @@ class _Reader:
         }
 
     def take(self, line: Any) -> None:
+        time, node = float(line["t"]), line["node"]
+        if not math.isfinite(time):
+            raise ValueError(time)
+        if node != SIMULATOR:
+            if not (type(node) is int and 0 <= node < self.story.nodes):
+                raise ValueError(node)
+            self._last = time
         take = self._take.get(line["event"])
         if take is not None:
-            take(line["t"], line["node"], line)
-        if line["node"] != SIMULATOR:
-            self._last = line["t"]
+            take(time, node, line)
 
     def finished(self) -> Story:
         """Of a run that was interrupted, the end is the last that a node wrote."""
@@ -253,14 +259,17 @@ def _append(line: list[P], point: P) -> None:
 
 
 def _number(value: Any) -> float:
-    """JSON has no NaN: it is null."""
-    return math.nan if value is None else float(value)
+    """JSON has no NaN: it is null. A number too big for a float is none either."""
+    number = math.nan if value is None else float(value)
+    return number if math.isfinite(number) else math.nan
 
 
 def _confusion(line: Any) -> Counts | None:
     """(C, C), or None if nothing was counted."""
     counts = np.array(line["confusion"], np.int64)
-    return counts if counts.ndim == 2 and counts.size else None
+    if counts.size and (counts.ndim != 2 or counts.shape[0] != counts.shape[1]):
+        raise ValueError(counts.shape)
+    return counts if counts.size else None
 
 
 def _plain(value: Any) -> Any:

@@ -59,10 +59,12 @@ def _tiles(story: Story) -> tuple[tuple[str, str, str], ...]:
 
 def _results(story: Story, figures: Mapping[str, Any]) -> Section:
     found = (tables.beside(story, figures), *tables.summary(figures))
-    note = (
-        "" if figures else "The journal is of an older version: it does not hold all that the figures need."
-    )
-    return Section("results", "Results", note, tables=tuple(table for table in found if table))
+    notes = []
+    if story.survivors is None:
+        notes.append("The journal ends before the run did: all that follows is of the time until then.")
+    if not figures:
+        notes.append("The journal is of an older version: it does not hold all that the figures need.")
+    return Section("results", "Results", " ".join(notes), tables=tuple(table for table in found if table))
 
 
 def _learning(story: Story) -> Section:
@@ -76,6 +78,9 @@ def _learning(story: Story) -> Section:
         notes.append("Shaded times: the network was cut.")
     if any(line.low is not None for line in lines(story, "accuracy", "round")):
         notes.append("The pale band is from the worst to the best node of a baseline.")
+    count = sum(line.kind == "node" for line in lines(story, "accuracy", "time"))
+    if count > curves.MOST_LINES:
+        notes.append(f"Of {count:,} nodes {curves.MOST_LINES} are drawn, evenly from the worst to the best.")
     silent = [name for name, laps in story.baselines.items() if laps[-1].bytes == 0]
     if silent:
         notes.append(f"A level line over bytes is what {' or '.join(silent)} reaches without sending any.")

@@ -20,6 +20,7 @@ Numbers = npt.NDArray[np.float64]
 MEASURES: tuple[Measure, ...] = ("accuracy", "loss", "distance")
 ACROSS: tuple[Across, ...] = ("round", "time", "bytes")
 
+COLLECTIVE: tuple[Kind, ...] = ("mean of nodes", "mean model")
 ISOLATED = "isolated"
 
 # A baseline that takes longer is followed to this many times the run's own length, then it leaves the frame.
@@ -85,17 +86,32 @@ def lines(story: Story, measure: Measure, across: Across) -> list[Line]:
         found.append(_line(kind, str(node), points, measure, across, end if ended else None))
     for name, laps in story.baselines.items():
         found.append(_baseline(name, laps, measure, across))
-    means = story.mean_of_nodes() if across == "round" else story.running_mean
-    collective: tuple[tuple[Kind, Sequence[Point], Point | None], ...] = (
-        ("mean of nodes", means, story.final_mean()),
-        ("mean model", story.mean, story.mean_final),
-    )
-    for kind, points, last in collective:  # type: ignore[assignment]
-        shown = [*points, *([last] if last is not None else [])]
+    for whose in COLLECTIVE:
+        shown, ended = _collective(story, whose, across)
         if shown:
-            found.append(_line(kind, kind, shown, measure, across, end if last is not None else None))
+            found.append(_line(whose, whose, shown, measure, across, end if ended else None))
     order: tuple[Kind, ...] = ("node", "adversary", "baseline", "isolated", "mean of nodes", "mean model")
     return sorted(found, key=lambda line: order.index(line.kind))
+
+
+def collective(story: Story, kind: Kind, measure: Measure, across: Across) -> Line | None:
+    """What all nodes have come to, one line for a run, every point in its own place; None if not known.
+
+    kind: one of COLLECTIVE; of the consensus distance there is one line whatever it is.
+    """
+    if measure == "distance":
+        return next(iter(_distances(story, across, None)), None)
+    points, _ = _collective(story, kind, across)
+    return _line(kind, kind, points, measure, across, None) if points else None
+
+
+def _collective(story: Story, kind: Kind, across: Across) -> tuple[list[Point], bool]:
+    """The points of one of COLLECTIVE, and whether the last is of after the run."""
+    points, last = story.mean, story.mean_final
+    if kind == "mean of nodes":
+        points = story.mean_of_nodes() if across == "round" else story.running_mean
+        last = story.final_mean()
+    return [*points, *([last] if last is not None else [])], last is not None
 
 
 def _as_shown(story: Story, node: int, across: Across) -> tuple[list[Point], bool]:
@@ -117,10 +133,15 @@ def _line(
     kind: Kind, name: str, points: Sequence[Point], measure: Measure, across: Across, end: float | None
 ) -> Line:
     """end: where the last point is drawn, if not in its own place."""
-    xs = np.array([getattr(point, across) for point in points], np.float64)
+    xs = _forward(np.array([getattr(point, across) for point in points], np.float64))
     if end is not None:
         xs[-1] = end
     return Line(kind, name, xs, np.array([getattr(point, measure) for point in points], np.float64))
+
+
+def _forward(xs: Numbers) -> Numbers:
+    """Never back: rounds are averages over the nodes that run, and fall when one of the first is gone."""
+    return np.maximum.accumulate(xs)
 
 
 def _baseline(name: str, laps: Sequence[Lap], measure: Measure, across: Across) -> Line:
@@ -136,7 +157,7 @@ def _distances(story: Story, across: Across, end: float | None) -> list[Line]:
     measured: list[Distance] = [d for d in story.distances if across != "round" or math.isfinite(d.round)]
     if len(measured) < 2:
         return []
-    xs = np.array([getattr(distance, across) for distance in measured], np.float64)
+    xs = _forward(np.array([getattr(distance, across) for distance in measured], np.float64))
     if across == "round" and measured[-1].final and end is not None:
         xs[-1] = end
     return [Line("distance", "consensus distance", xs, np.array([d.distance for d in measured]))]
@@ -165,5 +186,6 @@ def loss_range(lines: Sequence[Line]) -> tuple[float, float]:
 
 
 def _finite(values: Iterable[Numbers]) -> Numbers:
-    joined = np.concatenate([np.zeros(0), *values])
-    return joined[np.isfinite(joined)]  # type: ignore[no-any-return]
+    joined: Numbers = np.concatenate([np.zeros(0), *values])
+    known: Numbers = joined[np.isfinite(joined)]
+    return known

@@ -130,11 +130,16 @@ def faults(story: Story) -> Table | None:
             when += f" to {seconds_text(last.time)}"
         parts = " | ".join(count_text(size) for size in first.parts)
         whom = f"parts of {parts}" if kind == "cut" else NONE if kind == "heal" else counted(nodes, "node")
-        share = min((f.training / f.running for f in struck if f.running), default=math.nan)  # type: ignore[operator]
+        share = min(_still_training(struck), default=math.nan)
         still = f"{100 * share:.0f} %" if math.isfinite(share) else NONE
         rows.append((kind, count_text(len(struck)), whom, when, still))
     columns = ("fault", "times", "whom", "when", "still training, at least")
     return Table("Faults", columns, tuple(rows), frozenset({0, 2, 3}))
+
+
+def _still_training(struck: Sequence[Fault]) -> Iterable[float]:
+    """Of the nodes that ran when each struck, the share that had rounds to do."""
+    return (f.training / f.running for f in struck if f.running and f.training is not None)
 
 
 def lost(story: Story) -> Table | None:
@@ -172,6 +177,8 @@ def value_text(value: Any) -> str:
         return NONE
     if isinstance(value, list) and all(isinstance(item, str | int | float) for item in value):
         return ", ".join(map(str, value))
+    if isinstance(value, list) and all(isinstance(item, dict) for item in value):
+        return "; ".join(", ".join(f"{key} {value_text(item)}" for key, item in row.items()) for row in value)
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict | bool) else str(value)
 
 
@@ -189,16 +196,15 @@ def side_by_side(names: Sequence[str], figures: Sequence[Mapping[str, Any]]) -> 
 
 def differences(names: Sequence[str], configs: Sequence[Mapping[str, Any]]) -> Table | None:
     """The keys whose values are not the same in all runs; None if there are none."""
-    rows = []
-    for key in _union(configs):
-        values = [value_text(config.get(key)) for config in configs]
-        if len(set(values)) > 1:
-            rows.append((key, *values))
-    if not rows:
-        return None
+    rows = [(key, *(value_text(config.get(key)) for config in configs)) for key in differing(configs)]
     columns = ("key", *names)
     caption = "What differs between the scenarios"
-    return Table(caption, columns, tuple(rows), frozenset(range(len(columns))))
+    return Table(caption, columns, tuple(rows), frozenset(range(len(columns)))) if rows else None
+
+
+def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The keys that do not read the same in all of them."""
+    return [key for key in _union(configs) if len({value_text(config.get(key)) for config in configs}) > 1]
 
 
 def _union(mappings: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -110,7 +110,7 @@ def in_dark() -> dict[str, str]:
 def _colours(value: object) -> list[str]:
     if isinstance(value, dict):
         return list(value.values())
-    return [value] if isinstance(value, str) else [str(colour) for colour in value]  # type: ignore[attr-defined]
+    return list(value) if isinstance(value, tuple) else [str(value)]
 
 
 def luminance(colour: str) -> float:

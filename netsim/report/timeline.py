@@ -11,6 +11,7 @@ from netsim.report import heat
 from netsim.report.amounts import counted, seconds_scale
 from netsim.report.lives import FATES, Doing, Spell
 from netsim.report.look import Look
+from netsim.report.shapes import draw_boxes
 from netsim.report.story import Story
 
 if TYPE_CHECKING:
@@ -77,14 +78,25 @@ def _seen(spells: dict[int, list[Spell]]) -> list[Doing]:
 def _draw_rows(
     axes: Axes, look: Look, story: Story, spells: dict[int, list[Spell]], unit: float, row: float
 ) -> None:
-    for node, lived in spells.items():
-        for doing in _seen({node: lived}):
-            spans = [(s.start / unit, (s.end - s.start) / unit) for s in lived if s.doing == doing]
-            if doing == "absent":
-                for start, length in spans:
-                    axes.plot([start, start + length], [node] * 2, ":", color=look.theme.muted, linewidth=1)
-                continue
-            axes.broken_barh(spans, (node - 0.38, 0.76), facecolors=look.theme.doing[doing], linewidth=0)
+    from matplotlib.collections import LineCollection
+
+    for doing in _seen(spells):
+        spans = np.array(
+            [
+                (s.start / unit, s.end / unit, node)
+                for node in spells
+                for s in spells[node]
+                if s.doing == doing
+            ]
+        )
+        starts, ends, rows = spans.T
+        if doing == "absent":
+            dotted = np.stack([np.column_stack([starts, rows]), np.column_stack([ends, rows])], axis=1)
+            axes.add_collection(
+                LineCollection([*dotted], colors=look.theme.muted, linewidths=1, linestyles=":")
+            )
+            continue
+        draw_boxes(axes, starts, ends, rows - 0.38, rows + 0.38, look.theme.doing[doing])
     axes.set_ylim(story.nodes - 0.5, -0.5)
     axes.set_yticks(heat.every(story.nodes, row * story.nodes * 2.2, look))
     axes.set_ylabel("node")
@@ -119,16 +131,13 @@ def _draw_groups(
             rows.append(_pixels(look, spells[members[place]], ended, columns))
         rows += [np.zeros((columns, 4))] * gap
     pixels = np.array(rows[:-gap])
-    axes.imshow(
-        pixels, extent=(0, width, len(pixels), 0), aspect="auto", interpolation="nearest", resample=False
-    )
-    wrap = (
-        (lambda name, count: f"{name.replace(', ', chr(10))}\n({count:,})")
-        if look.narrow
-        else (lambda name, count: f"{name} ({count:,})")
-    )
-    axes.set_yticks(ticks, [wrap(fate, len(members)) for fate, members in groups])  # type: ignore[no-untyped-call]
+    axes.imshow(pixels, extent=(0, width, len(pixels), 0), aspect="auto", interpolation="none")
+    axes.set_yticks(ticks, [_group_name(look, fate, len(members)) for fate, members in groups])
     axes.tick_params(axis="y", labelsize=look.small)
+
+
+def _group_name(look: Look, fate: str, count: int) -> str:
+    return f"{fate.replace(', ', chr(10))}\n({count:,})" if look.narrow else f"{fate} ({count:,})"
 
 
 def _pixels(look: Look, lived: list[Spell], ended: float, columns: int) -> npt.NDArray[np.float64]:

@@ -43,15 +43,14 @@ def picture(look: Look, story: Story) -> Figure:
     _draw_edges(axes, look, weights, places)
     known = np.isfinite(values)
     shades = _shades(values[known])
-    colours = [
-        shades.to_rgba(value) if math.isfinite(value) else to_rgba(look.theme.panel) for value in values
-    ]
+    colours = np.where(known[:, None], shades.to_rgba(values), to_rgba(look.theme.panel))  # (B, 4)
     across = _across(look, story, side)
     liars = [not blocks and node in story.adversaries for node in range(len(values))]
-    axes.scatter(  # type: ignore[misc]
-        *places.T,
+    axes.scatter(
+        places[:, 0],
+        places[:, 1],
         s=across**2,
-        c=colours,  # type: ignore[arg-type]
+        c=colours,
         edgecolors=[look.theme.adversary if liar else look.theme.ink for liar in liars],
         linewidths=[2.0 if liar else 0.7 for liar in liars],
         zorder=3,
@@ -62,12 +61,11 @@ def picture(look: Look, story: Story) -> Figure:
     if blocks:
         _name_outside(axes, look, names, places)
     elif heat.text_width(look, names) * 72 < across.min():
-        inks = (look.theme.black, look.theme.light)
-        for name, place, value in zip(names, places, values, strict=True):
-            shade = to_hex(shades.to_rgba(value))  # type: ignore[arg-type]
-            ink = max(inks, key=lambda ink, shade=shade: contrast(shade, ink))  # type: ignore[misc]
-            ink = ink if math.isfinite(value) else look.theme.ink
-            axes.text(*place, name, ha="center", va="center", fontsize=look.small, color=ink, zorder=5)  # type: ignore[call-arg]
+        for name, place, colour, value in zip(names, places, colours, values, strict=True):
+            ink = _ink_on(look, to_hex(tuple(colour))) if math.isfinite(value) else look.theme.ink
+            axes.text(
+                place[0], place[1], name, ha="center", va="center", fontsize=look.small, color=ink, zorder=5
+            )
     axes.set_xlim(-1.1 - 0.2 * blocks, 1.1 + 0.2 * blocks)
     axes.set_ylim(*axes.get_xlim())
     axes.set_axis_off()
@@ -111,13 +109,19 @@ def _shades(values: Matrix) -> ScalarMappable:
     return ScalarMappable(Normalize(*accuracy_limits(values), clip=True), "viridis")
 
 
+def _ink_on(look: Look, shade: str) -> str:
+    """Which of the two inks that are the same in both themes reads better."""
+    return max((look.theme.black, look.theme.light), key=lambda ink: contrast(shade, ink))
+
+
 def _name_outside(axes: Axes, look: Look, names: Sequence[str], places: Places) -> None:
     """Along the rays of the circle, never upside down."""
     for name, place in zip(names, places, strict=True):
         angle = math.degrees(math.atan2(place[1], place[0]))
         turned = abs(angle) > 90
-        axes.text(  # type: ignore[call-arg]
-            *(place * 1.09),
+        axes.text(
+            1.09 * place[0],
+            1.09 * place[1],
             name,
             rotation=angle + 180 * turned,
             rotation_mode="anchor",
@@ -209,4 +213,5 @@ def _across(look: Look, story: Story, side: float) -> Matrix:
     count = len(story.links.bytes)
     room = side * 72 * (1.6 if story.links.block > 1 else 0.25 * math.sqrt(count)) / max(count, 4)
     members = np.array([len(story.links.members(block)) for block in range(count)], np.float64)
-    return float(np.clip(room, 4, 2.1 * look.font)) * np.sqrt(members / members.max())  # type: ignore[no-any-return]
+    across: Matrix = np.clip(room, 4, 2.1 * look.font) * np.sqrt(members / members.max())
+    return across

@@ -123,6 +123,18 @@ class Browser:
         return answer
 
 
+def assert_shown(browser: Browser, *, pictures: int) -> None:
+    """The open page shows so many pictures, all within the window's width, and asked nobody for them."""
+    assert browser.value("document.images.length") == pictures
+    assert browser.value(
+        "Promise.all([...document.images].map(i => i.decode().then(() => i.naturalWidth > 0 && i.width > 0)))"
+        ".then(all => all.every(Boolean))"
+    )
+    assert browser.value("document.documentElement.scrollWidth <= window.innerWidth")
+    assert browser.complaints == []
+    assert all(url.startswith(("file:", "data:")) for url in browser.requests)
+
+
 def _write_all(descriptor: int, message: bytes) -> None:
     while message:
         message = message[os.write(descriptor, message) :]

@@ -34,7 +34,14 @@ def address() -> Iterator[str]:
     with (
         tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as folder,
         subprocess.Popen(
-            [sys.executable, "-c", HEAD, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", HEAD, folder],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={
+                **os.environ,
+                "RAY_AUTH_MODE": "disabled",
+            },  # otherwise new Rays ask those who come for a token
         ) as head,
     ):
         assert head.stdout is not None
@@ -42,13 +49,14 @@ def address() -> Iterator[str]:
         head.communicate()
 
 
-class TestRayPool(PoolContract):
-    @pytest.fixture(scope="class")
-    def pool(self, address: str) -> Iterator[RayPool]:
-        with RayPool(LEARNER, address) as pool:
-            assert len(pool.statistics.busy_seconds) == 2
-            yield pool
+@pytest.fixture(scope="class")
+def pool(address: str) -> Iterator[RayPool]:
+    with RayPool(LEARNER, address) as pool:
+        assert len(pool.statistics.busy_seconds) == 2
+        yield pool
 
+
+class TestRayPool(PoolContract):
     def test_a_second_run_finds_no_free_cpu(self, pool: RayPool) -> None:
         with pytest.raises(SetupError, match="no free CPU"):
             pool._cluster._start_workers()

@@ -41,9 +41,15 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
 
 def test_a_damaged_line_is_named(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
-    path.write_text('{"t":0.0}\n{"t":0.1,"no')
+    path.write_text('{"t":0.0}\n{"t":0.1,"no\n{"t":0.2}\n')
     with pytest.raises(StorageError, match=r"journal.jsonl, line 2: not JSON"):
         list(read(path))
+
+
+def test_a_last_line_that_was_cut_short_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    path.write_text('{"t":0.0}\n{"t":0.1,"no')
+    assert list(read(path)) == [{"t": 0.0}]
 
 
 def test_a_runs_journal_tells_its_whole_story(tmp_path: Path) -> None:

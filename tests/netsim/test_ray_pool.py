@@ -52,7 +52,10 @@ def test_the_journal_on_two_ray_workers_is_that_of_forked_ones(tmp_path: Path) -
             preexec_fn=lambda: os.sched_setaffinity(0, cores),
         )
         assert done.returncode == 0, done.stderr
-        assert not done.stderr, "Ray is to be quiet"
+        told = [
+            line for line in done.stderr.splitlines() if not line.startswith("rounds ")
+        ]  # slow runs' progress
+        assert not told, "Ray is to be quiet"
     ray, forked = ((tmp_path / workers / "journal.jsonl").read_bytes() for workers in ("ray", "2"))
     assert ray == forked
     assert len(ray) > 1000

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from netsim import topology
 from netsim.config import TopologyConfig
-from netsim.topology import Edges, edges, is_connected, metropolis_hastings, neighbours
+from netsim.topology import Edges, doubt, edges, is_connected, metropolis_hastings, neighbours
 from p2pfl.errors import ConfigError
 
 
@@ -65,9 +65,15 @@ def test_torus_is_the_squarest_grid_around(nodes: int, rows: int) -> None:
     assert set(degrees(drawn("torus", nodes), nodes)) == {4}
 
 
-def test_torus_of_a_prime_number_is_a_ring_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
-    assert drawn("torus", 13) == drawn("ring", 13)
-    assert "13 nodes" in caplog.text
+def test_torus_of_a_prime_number_is_a_ring_and_doubted() -> None:
+    graph = drawn("torus", 13)
+    assert graph == drawn("ring", 13)
+    assert "13 nodes" in str(doubt(TopologyConfig(topology="torus"), 13, graph))
+
+
+@pytest.mark.parametrize("nodes", [2, 3, 4, 6, 12])
+def test_other_tori_are_not_doubted(nodes: int) -> None:
+    assert doubt(TopologyConfig(topology="torus"), nodes, drawn("torus", nodes)) is None
 
 
 @pytest.mark.parametrize("kind", RANDOM)
@@ -193,11 +199,11 @@ def test_edge_list_is_read(listed: Callable[..., Edges]) -> None:
     assert listed("# a path\n3 2\n\n0, 1  # first\n1\t2\n1,0\n2 3\n") == ((0, 1), (1, 2), (2, 3))
 
 
-def test_edge_list_that_is_not_connected_is_taken_and_said(
-    listed: Callable[..., Edges], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_edge_list_that_is_not_connected_is_taken_and_doubted(listed: Callable[..., Edges]) -> None:
+    config = TopologyConfig(topology="edges", edge_list="graph.txt")
     assert listed("0 1\n2 3") == ((0, 1), (2, 3))
-    assert "not connected" in caplog.text
+    assert "not connected" in str(doubt(config, 4, ((0, 1), (2, 3))))
+    assert doubt(config, 4, ((0, 1), (1, 2), (2, 3))) is None
 
 
 @pytest.mark.parametrize(
