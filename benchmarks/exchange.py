@@ -22,10 +22,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import trio
-import trio.testing
 import xxhash
 
 from benchmarks.figures import Figure, median_seconds
+from netsim.jumping import JumpingClock
 from netsim.network import SimulatedNetwork, UniformLinks
 from p2pfl.clock import Clock
 from p2pfl.config import GossipConfig
@@ -186,7 +186,7 @@ class _Merging:
 
 def _exchange(layout: Layout, wants_reply: bool, runs: int, inner: int) -> float:
     """CPU seconds of one complete exchange without merging; the sender publishes anew before each."""
-    clock = trio.testing.MockClock(autojump_threshold=0)
+    clock = JumpingClock()
     return trio.run(_exchanges, layout, wants_reply, runs, inner, clock=clock)
 
 

@@ -58,7 +58,7 @@ def run_deterministically(
 ) -> T:
     """trio.run with tasks that become runnable together run in the order of their creation.
 
-    clock: the simulator's MockClock(autojump_threshold=0).
+    clock: the simulator's JumpingClock.
     """
     with deterministic_scheduling():
         return trio.run(async_fn, *args, clock=clock)

@@ -179,10 +179,17 @@ class Exchange:
         finally:
             if self.given_up:
                 self._give_up()
-        if self._error is not None:
-            raise self._error
-        assert self._response is not None
-        return self._response
+        # Handed over, not kept: either of them leads back here, and the cycle would hold a model's memory
+        # until the garbage collector looks.
+        response, self._response = self._response, None
+        error, self._error = self._error, None
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error
+        assert response is not None
+        return response
 
     def _abort(self, raise_cancel: object) -> trio.lowlevel.Abort:
         # Trio cancels tasks in the order of a set: nothing may be sent here, only in wait().

@@ -27,6 +27,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import httpx
 import trio
@@ -35,6 +36,7 @@ from netsim.bandwidth import Sharing
 from netsim.exchanges import PORT, AsgiApp, Message, Parcel, Request
 from netsim.hosts import SimulatedHost, Traffic, address
 from netsim.journal import MessageLost
+from netsim.jumping import JumpingClock
 from netsim.links import Delivery, Limits, Links, UniformLinks
 from p2pfl.errors import SimulationError
 
@@ -87,7 +89,7 @@ class SimulatedNetwork:
         self._hosts: dict[str, SimulatedHost] = {}
         self._queue: list[tuple[float, int, int, Parcel]] = []
         self._sharing: Sharing[Message] = Sharing()
-        self._alarm: trio.CancelScope | None = None
+        self._set_alarm: Callable[[float], None] | None = None  # while it runs
         self._alarm_time = math.inf
         self._cuts: dict[int, dict[int, int]] = {}  # number -> node -> its part
         self._sent = self._delivered = self._refused = self._duplicated = self._corrupted = 0
@@ -139,6 +141,40 @@ class SimulatedNetwork:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Deliver messages at their times, until cancelled."""
+        clock = trio.lowlevel.current_clock()
+        if isinstance(clock, JumpingClock):
+            await self._run_on(clock, task_status)
+        else:
+            await self._run_in_task(task_status)
+
+    async def _run_on(self, clock: JumpingClock, task_status: trio.TaskStatus[None]) -> None:
+        """Have the clock deliver: this task sleeps until something fails."""
+        task = trio.lowlevel.current_task()
+        failure: BaseException | None = None
+
+        def deliver(now: float) -> None:
+            nonlocal failure
+            try:
+                self._deliver(now)
+            except BaseException as error:  # noqa: BLE001 - raised below: not in trio's own loop
+                failure = error
+                trio.lowlevel.reschedule(task)
+            else:
+                self._alarm_time = clock.alarm_time = self._next_time()
+
+        clock.on_alarm = deliver
+        self._set_alarm = partial(setattr, clock, "alarm_time")
+        task_status.started()
+        try:
+            await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.SUCCEEDED)
+        finally:
+            self._set_alarm = None
+            clock.alarm_time = math.inf
+        if failure is not None:
+            raise failure
+
+    async def _run_in_task(self, task_status: trio.TaskStatus[None]) -> None:
+        """On any other clock: sleep until the next message is due."""
         task = trio.lowlevel.current_task()
 
         def wake(raise_cancel: object) -> trio.lowlevel.Abort:
@@ -146,13 +182,13 @@ class SimulatedNetwork:
             trio.lowlevel.reschedule(task)
             return trio.lowlevel.Abort.FAILED
 
-        self._alarm = trio.CancelScope()
         task_status.started()
         while True:
             self._alarm_time = self._next_time()
-            with trio.CancelScope(deadline=self._alarm_time) as self._alarm:
+            with trio.CancelScope(deadline=self._alarm_time) as scope:
+                self._set_alarm = partial(setattr, scope, "deadline")
                 await trio.lowlevel.wait_task_rescheduled(wake)
-            if not self._alarm.cancel_called:
+            if not scope.cancel_called:
                 await trio.lowlevel.checkpoint()  # it was not the alarm but the end of the simulation
             self._deliver(trio.current_time())
 
@@ -162,7 +198,7 @@ class SimulatedNetwork:
 
     def _deliver(self, now: float) -> None:
         """Everything that is due."""
-        self._alarm_time = -math.inf  # run() sets the alarm anew after this
+        self._alarm_time = -math.inf  # whoever calls this sets the alarm anew
         for end, message in self._sharing.finished(now):
             self._off_link(message)
             self._push(end + message.delay, message)
@@ -246,9 +282,10 @@ class SimulatedNetwork:
 
     def _wake_at(self, time: float) -> None:
         if time < self._alarm_time:
-            if self._alarm is None:
+            if self._set_alarm is None:
                 raise SimulationError("the simulated network does not run")
-            self._alarm_time = self._alarm.deadline = time
+            self._alarm_time = time
+            self._set_alarm(time)
 
     def _connects(self, parcel: Parcel) -> bool:
         """No cut is between the two ends."""

@@ -16,7 +16,7 @@ from netsim.config import HOST_KEYS, SimConfig
 from netsim.evaluation import consensus, evaluated, mean_model
 from netsim.jobs import Jobs
 from netsim.journal import SIMULATOR, Journal, RunStarted
-from netsim.memory import PeakMemory, keep_freed_memory
+from netsim.memory import PeakMemory, keep_freed_memory, rare_collections
 from netsim.pools import make_pool
 from netsim.population import TOPOLOGY_STREAM, Outcome, devices, evaluated_nodes, stream
 from netsim.processes import ProcessEngine
@@ -63,7 +63,8 @@ def run(scenario: Scenario, *, draw: bool = True) -> dict[str, Any]:
                 if config.engine == "virtual"
                 else ProcessEngine(scenario, journal, progress.watch, out)
             )
-            outcome = engine.run()
+            with rare_collections():
+                outcome = engine.run()
         evaluation_began = time.perf_counter()
         _evaluate(scenario, outcome, pool, journal)
         evaluation_ended = time.perf_counter()

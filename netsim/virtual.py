@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import trio
-import trio.testing
 
 from netsim import faults, topology
 from netsim.determinism import run_deterministically
@@ -20,6 +19,7 @@ from netsim.evaluation import Accuracies, consensus, evaluated, mean_model
 from netsim.faults import Fault
 from netsim.jobs import Jobs
 from netsim.journal import SIMULATOR, FaultStruck, Journal, RunEnded, TopologyDrawn
+from netsim.jumping import JumpingClock
 from netsim.links import ScenarioLinks
 from netsim.member import Behaviour, Member, behaviour
 from netsim.network import SimulatedNetwork
@@ -93,9 +93,8 @@ class VirtualEngine:
 
     def run(self) -> Outcome:
         """Simulate until every node is done that runs, and nothing is to come, or a stop condition holds."""
-        clock = trio.testing.MockClock(autojump_threshold=0)
         with plain():
-            run_deterministically(self._main, clock=clock)
+            run_deterministically(self._main, clock=JumpingClock())
         self.outcome.first_job = self._pool.statistics.first_submit or 0.0
         self.outcome.weights = dict(self._weights())
         return self.outcome

@@ -40,6 +40,7 @@ from p2pfl.gossip.addresses import open_host
 from p2pfl.gossip.codec import decode_hello, encode_hello
 from p2pfl.gossip.messages import Layout, Model, NodeState, Task, Vector
 from p2pfl.gossip.protocol import Gossip, Merge
+from p2pfl.gossip.snapshot import all_finite
 from p2pfl.learning.learner import FitPlan, FitResult
 from p2pfl.learning.partition import Shard
 from p2pfl.network.app import make_app
@@ -257,7 +258,7 @@ class Node:
         """Take over what training gave, unless it diverged: then the node keeps the model it had."""
         round = self.gossip.round + 1
         self._observe(Trained(round, result.steps, result.samples, result.loss, self._fit_seconds))
-        if np.isfinite(result.loss) and np.isfinite(np.add.reduce(result.weights, dtype=np.float64)):
+        if np.isfinite(result.loss) and all_finite(result.weights):
             self.gossip.trained(result.weights, result.samples)
             self._optimiser = result.optimiser
         else:

@@ -68,9 +68,9 @@ def of_sender(sender: Sender, task: Task, fingerprint: str, view: tuple[ViewEntr
         "url": sender.url,
         "name": sender.name,
         "state": sender.state,
-        "task": task.as_dict(),
+        "task": task.entries,
         "layout": fingerprint,
-        "view": [[entry.id, entry.url] for entry in view if is_url(entry.url)],
+        "view": [entry for entry in view if is_url(entry.url)],
     }
 
 
@@ -91,17 +91,19 @@ def view(entries: Entries) -> tuple[ViewEntry, ...]:
     for member in members:
         if type(member) is not list or len(member) != 2:
             raise BadField("view must be a list of [id, url]")
-        url = member[1]
+        id, url = member
         if type(url) is not str or not is_url(url):
             raise BadField(f"view has the address {shown(url)}, not http(s)://host:port")
-        found.append(ViewEntry(_id("view", member[0]), url))
+        if type(id) is not str or len(id) > MAX_NAME or not _is_id(id):
+            raise _bad_id("view", id)
+        found.append(ViewEntry(id, url))
     return tuple(found)
 
 
 def task(entries: Entries, ours: Task) -> Task:
     """The sender's task; `ours` itself if it is the same."""
     value = required(entries, "task")
-    if value == ours.as_dict():
+    if value == ours.entries:
         return ours
     if not isinstance(value, dict):
         raise BadField("task must be a map")
@@ -164,8 +166,17 @@ def required(entries: Entries, key: str) -> object:
 
 def _id(key: str, value: object) -> str:
     if type(value) is not str or not _ID.fullmatch(value):
-        raise BadField(f"{key} has the id {shown(value)}, not 1 to 64 characters of [0-9A-Za-z._-]")
+        raise _bad_id(key, value)
     return value
+
+
+def _bad_id(key: str, value: object) -> BadField:
+    return BadField(f"{key} has the id {shown(value)}, not 1 to 64 characters of [0-9A-Za-z._-]")
+
+
+@lru_cache(maxsize=KNOWN)
+def _is_id(value: str) -> bool:
+    return _ID.fullmatch(value) is not None
 
 
 def _text(key: str, value: object, most: int, least: int = 0) -> str:

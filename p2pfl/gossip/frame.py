@@ -233,6 +233,7 @@ def _unique(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
     return entries
 
 
+_STRINGS = frozenset({str})
 _SCALARS = frozenset({str, int, float, bool, bytes, type(None)})
 
 
@@ -246,11 +247,11 @@ def _check_plain(value: Any, depth: int) -> None:
     if not depth:
         raise Malformed(f"containers are nested more than {MAX_DEPTH} deep")
     if isinstance(value, dict):
-        if not all(type(key) is str for key in value):
+        if not _STRINGS.issuperset(map(type, value)):
             raise Malformed("a key is not a string")
-        value = list(value.values())
-    if not _SCALARS.issuperset(map(type, value)):
-        for member in value:
+        value = value.values()
+    for member in value:
+        if type(member) not in _SCALARS:
             _check_plain(member, depth - 1)
 
 

@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +50,11 @@ class Task:
             "mean": list(self.mean),
             "std": list(self.std),
         }
+
+    @cached_property
+    def entries(self) -> dict[str, object]:
+        """as_dict(), made once: for every message has it. Not to be modified."""
+        return self.as_dict()
 
     @cached_property
     def digest(self) -> str:
@@ -104,8 +109,7 @@ class Layout:
         return _digest(self.as_dict())
 
 
-@dataclass(frozen=True)
-class ViewEntry:
+class ViewEntry(NamedTuple):
     """A node that the sender has itself called and found to be `id`. url: http(s)://host:port."""
 
     id: str

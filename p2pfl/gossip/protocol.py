@@ -161,7 +161,8 @@ class Gossip:
         """From now on peers get the present weights."""
         self.version += 1
         self._base = None
-        self._payload = None
+        if self._published[0] is not self.weights:
+            self._payload = None
         self._published = (self.weights, self.age, self.round)
         self._raw = self.state == "training"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import mmap
 import os
 import resource
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from netsim import memory
-from netsim.memory import PeakMemory, descendants, keep_freed_memory, tree_pss
+from netsim.memory import PeakMemory, descendants, keep_freed_memory, rare_collections, tree_pss
 
 SIZE = 64 << 20  # bytes: large beside what else a test process allocates meanwhile
 
@@ -109,3 +110,37 @@ def test_kept_memory_is_not_cleared_by_the_kernel_again() -> None:
         os._exit(0 if not kept or faults < SIZE / 8 / mmap.PAGESIZE / 2 else 1)
     _, status = os.waitpid(pid, 0)
     assert os.waitstatus_to_exitcode(status) == 0
+
+
+def test_collections_are_rare_only_meanwhile() -> None:
+    before = gc.get_threshold(), gc.get_freeze_count()
+    with rare_collections():
+        assert gc.get_threshold()[0] > before[0][0]
+        assert gc.get_freeze_count() > 0
+    assert (gc.get_threshold(), gc.get_freeze_count()) == before
+
+
+def test_samples_of_a_slow_machine_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At most one hundredth of the time goes into them."""
+    waits: list[float] = []
+    now = 0.0
+
+    def sample(root: int) -> int:
+        nonlocal now
+        now += 0.05
+        return 1
+
+    class End:
+        def is_set(self) -> bool:
+            return len(waits) >= 3
+
+        def wait(self, seconds: float) -> None:
+            waits.append(seconds)
+
+    monkeypatch.setattr(memory, "tree_pss", sample)
+    monkeypatch.setattr(memory.time, "perf_counter", lambda: now)
+    peak = PeakMemory()
+    monkeypatch.setattr(peak, "_end", End())
+    peak._sample()
+    assert waits == [pytest.approx(5.0)] * 3
+    assert peak.peak_bytes == 1

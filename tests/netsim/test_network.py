@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -53,6 +56,20 @@ class Site:
         self.finished += 1
 
 
+class SilentSite:
+    """An ASGI application that remembers nothing."""
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+
+class NoBody(httpx.AsyncByteStream):
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for chunk in ():
+            yield chunk
+
+
 class Table(UniformLinks):
     """Latencies by (sender, receiver)."""
 
@@ -90,6 +107,29 @@ async def test_request_and_response_take_one_latency_each() -> None:
     assert response.status_code == 200
     assert response.headers["x-site"] == "here"
     assert response.content == b"yes"
+
+
+@pytest.mark.virtual
+@pytest.mark.parametrize("listening", [True, False])
+async def test_exchange_that_is_over_keeps_nothing_alive(listening: bool) -> None:
+    """Not even until the garbage collector looks: a model hangs on each."""
+    network = SimulatedNetwork(UniformLinks())
+    transport = network.host(0).transport()
+    async with running(network) as nursery:
+        host = network.host(1)
+        if listening:
+            await nursery.start(host.serve, SilentSite())
+        request = httpx.Request("GET", host.url, stream=NoBody())
+        alive = weakref.ref(request)
+        gc.disable()
+        try:
+            with contextlib.suppress(httpx.ConnectError):
+                await transport.handle_async_request(request)
+            await trio.testing.wait_all_tasks_blocked()
+            del request
+            assert alive() is None
+        finally:
+            gc.enable()
 
 
 @pytest.mark.virtual
