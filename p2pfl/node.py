@@ -282,13 +282,11 @@ class Node:
         settles again, or the done nodes would end apart, each with the round it happened to be told of.
         """
         interval = self.config.gossip.interval
-        owed = 0  # push-pulls still to do
-        stale = False  # merged since the last evaluation
+        owed, stale = 0, False  # push-pulls still to do; merged since the last evaluation
         with self._clock.deadline(self.config.linger if self.config.exit_when_done else np.inf):
             while not (self.config.exit_when_done and self._all_done()):
                 news = self._next_news()
-                merged = self._merge()
-                if merged is not None:
+                if (merged := self._merge()) is not None:
                     self._publish()
                     stale = True
                     if merged.fresh:
@@ -300,14 +298,14 @@ class Node:
                     await self._until(news, self._last_tell + interval)
                 else:
                     self._last_tell = self._clock.now()
-                    if owed:
-                        owed -= 1
-                        courier.tell(1, "push-pull")
-                    else:  # settled: what an exchange is about to change is not worth an evaluation
+                    told = courier.tell(1, "push-pull") if owed else 0
+                    owed -= told
+                    if stale and not told:  # what an exchange is about to change is not worth an evaluation
                         stale = False
                         await self._evaluate()
-        # Somebody may still be told by us, or wait for an answer that is under way.
-        await courier.finish()
+                    elif owed and not told:  # everybody is busy or backed off from
+                        await self._until(news, self.gossip.view.next_retry() or np.inf)
+        await courier.finish()  # somebody may still be told by us, or wait for an answer under way
         if stale:
             await self._evaluate()
 
