@@ -134,16 +134,18 @@ def fuzz(
             typer.echo(f"seed {verdict.seed}: {failure}", err=as_json)
         if verdict.failures:
             typer.echo(f"  replay: {verdict.command}", err=as_json)
+        elif seed is not None and not as_json:
+            typer.echo(f"seed {seed}: {verdict.settling}")
 
     chosen = range(first, first + seeds) if seed is None else range(seed, seed + 1)
     verdicts = fuzzing.fuzz(chosen, limit=limit, keep=keep, verbose=seed is not None, told=tell)
-    failed = sorted(verdict.seed for verdict in verdicts if verdict.failures)
     seconds = time.perf_counter() - began
+    figures = fuzzing.figures(verdicts)
     if as_json:
-        typer.echo(json.dumps({"seeds": len(verdicts), "failed": failed, "seconds": seconds}))
+        typer.echo(json.dumps(figures | {"seconds": seconds}))
     else:
-        typer.echo(f"{len(verdicts)} seeds, {len(failed)} failures, {seconds:.0f} s")
-    if failed:
+        typer.echo(f"{fuzzing.as_line(figures)}, {seconds:.0f} s")
+    if figures["failed"]:
         raise typer.Exit(1)
 
 

@@ -1,28 +1,35 @@
 """Random scenarios for `p2pfl sim fuzz`: everything that can go wrong on the virtual engine, from a seed.
 
 They are small, so that hundreds run in minutes, and tame, so that what breaks is the program's fault:
-learning rates that do not diverge, faults that heal before the nodes settle, and SETTLE settle exchanges at
-the end.
+learning rates that do not diverge, churn in which a node can complete its rounds, SETTLE settle exchanges at
+the end. In a share EARLY of them all faults are to be over before the first node settles, so that settling
+has to bring the models together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from netsim.config import SimConfig
-from netsim.invariants import SETTLE
+from netsim.population import devices
 from netsim.scenario import Scenario
 from netsim.scenario_file import scenario_of
+from netsim.settling import SETTLE
 from p2pfl.config import build
+from p2pfl.node import JOIN_DEADLINE
 
 Rng = np.random.Generator
 Keys = dict[str, object]
 Tables = dict[str, list[dict[str, object]]]
 
 MOST_NODES = 30
+EARLY = 0.9
+# Training samples of digits; a share of them is kept.
+IMAGES = 1438
 # A run that is not over by then, in seconds of its clock, never ends: the slowest node's budget is less.
 VIRTUAL_TIME = "2h"
 # The word that keeps these draws apart from those of the scenarios' own seeds.
@@ -34,15 +41,36 @@ def random_scenario(seed: int) -> Scenario:
     rng = np.random.default_rng(np.random.SeedSequence((seed, _WORD)))
     nodes = int(rng.integers(2, MOST_NODES, endpoint=True)) if rng.random() < 0.6 else int(rng.integers(2, 9))
     keys: Keys = {"nodes": nodes, "seed": seed, "virtual-time": VIRTUAL_TIME, "evaluate": "mean"}
-    keys |= _data(rng, nodes) | _training(rng) | _gossip(rng, nodes) | _topology(rng, nodes)
+    kept = float(_one(rng, (0.3, 0.5, 1.0)))
+    keys |= _data(rng, nodes, kept) | _training(rng) | _gossip(rng) | _topology(rng, nodes)
     keys |= _links(rng) | _devices(rng)
-    seconds = _typical_seconds(keys)
-    keys |= _faults(rng, seconds)
     tables: Tables = {}
     _add_groups(rng, nodes, tables)
     _add_rules(rng, tables)
-    _add_events(rng, nodes, seconds, tables)
+    pace = _pace(scenario_of(build(SimConfig, keys), tables), kept)
+    early = rng.random() < EARLY
+    keys |= _faults(rng, pace, early=early)
+    _add_events(rng, nodes, pace, tables, early=early)
     return scenario_of(build(SimConfig, keys), tables)
+
+
+@dataclass(frozen=True)
+class _Pace:
+    """Seconds that the fastest and the slowest node take for all rounds, without faults."""
+
+    fastest: float
+    slowest: float
+
+
+def _pace(scenario: Scenario, kept: float) -> _Pace:
+    """kept: share of the training samples that is used."""
+    held = max(1, round(kept * IMAGES / scenario.config.nodes))
+    taken = []
+    for index, device in enumerate(devices(scenario)):
+        training, gossip = scenario.training_of(index), scenario.gossip_of(index)
+        fit = training.steps(held) * training.batch_size / device.speed
+        taken.append(training.rounds * max(fit, gossip.interval / device.rate))
+    return _Pace(min(taken), max(taken))
 
 
 def _one(rng: Rng, choices: Sequence[Any]) -> Any:
@@ -67,17 +95,25 @@ def _duration(rng: Rng, low: float, high: float) -> str:
     return f"lognormal:{middle:.4g}s,{rng.uniform(0.1, 0.7):.2f}" if kind == "lognormal" else f"{middle:.4g}s"
 
 
-def _data(rng: Rng, nodes: int) -> Keys:
-    """Digits has 1,438 training samples; part of them trains faster."""
+def _data(rng: Rng, nodes: int, kept: float) -> Keys:
+    """kept: of each class, since few samples train faster."""
     partitions = ["iid", "iid", "dirichlet:1", "bias:0.5", "quantity:2", "draw:2"]
     if nodes <= 10:
-        partitions += ["classes:4", "dirichlet:0.5"]
+        partitions += ["dirichlet:0.5", _dealt(nodes)]
+    if 3 <= nodes <= 10:
+        partitions += ["classes:4"]
     return {
         "dataset": "digits",
-        "keep-per-class": [f"rest={_one(rng, (0.3, 0.5, 1.0))}"],
+        "keep-per-class": [f"rest={kept}"],
         "partition": _one(rng, partitions),
         "partition-seed": int(rng.integers(100)),
     }
+
+
+def _dealt(nodes: int) -> str:
+    """The ten digits dealt out to at most ten nodes, which hold four fifths of their classes each."""
+    hands = ["".join(str(digit) for digit in range(node, 10, nodes)) for node in range(nodes)]
+    return f"groups:{'|'.join(hands)}@0.8"
 
 
 def _training(rng: Rng) -> Keys:
@@ -95,31 +131,28 @@ def _training(rng: Rng) -> Keys:
     return keys | local
 
 
-def _gossip(rng: Rng, nodes: int) -> Keys:
+def _gossip(rng: Rng) -> Keys:
     return {
         "gossip": _one(rng, ("push", "pull", "push-pull")),
         "fanout": int(rng.integers(1, 5)),
         "merge": _one(rng, ("mean", "age", "samples")),
         "settle": SETTLE,
-        "interval": _some(rng, 0.7, lambda: _between(rng, 0.05, 3.0), 0.0),
+        "interval": _some(rng, 0.8, lambda: _between(rng, 0.3, 5.0), 0.0),
         "codec": _one(rng, ("f32", "f32", "f16", "f32+deflate", "f16+deflate")),
         "view-size": _some(rng, 0.3, lambda: int(rng.integers(4, 16)), 64),
     }
 
 
 def _topology(rng: Rng, nodes: int) -> Keys:
-    """Sampling half of the time, as it is the default."""
+    """Mostly sampling, which is the default."""
     kinds = ["complete", "star"]
     kinds += ["ring"] if nodes >= 3 else []
     kinds += ["torus"] if nodes in (9, 12, 15, 16, 20, 24, 25, 28, 30) else []
     if nodes >= 6:
         kinds += ["random-regular", "erdos-renyi", "small-world", "scale-free"]
-    if rng.random() < 0.5:
-        fewest = min(3, nodes - 1)
-        return {
-            "topology": "sampling",
-            "bootstrap": int(rng.integers(fewest, min(8, nodes - 1), endpoint=True)),
-        }
+    if rng.random() < 0.65:
+        fewest, most = min(3 if nodes < 10 else 6, nodes - 1), min(10, nodes - 1)
+        return {"topology": "sampling", "bootstrap": int(rng.integers(fewest, most, endpoint=True))}
     kind = _one(rng, kinds)
     keys: Keys = {"topology": kind, "degree": 4, "edge-probability": 0.6, "rewiring": 0.3}
     if kind == "scale-free":
@@ -156,35 +189,33 @@ def _devices(rng: Rng) -> Keys:
     return keys
 
 
-def _typical_seconds(keys: Keys) -> float:
-    """About how long all rounds take: a scale for how long faults last."""
-    rounds, interval = keys["rounds"], keys["interval"]
-    assert isinstance(rounds, int)
-    assert isinstance(interval, float)
-    return rounds * max(interval, 0.15)
-
-
-def _faults(rng: Rng, seconds: float) -> Keys:
+def _faults(rng: Rng, pace: _Pace, *, early: bool) -> Keys:
     """Random ones; at least half of the nodes survive."""
-    keys: Keys = {"window": _one(rng, ("5%-50%", "10%-40%", "0%-60%"))}
+    windows = ("5%-30%", "10%-25%", "0%-35%") if early else ("5%-50%", "10%-40%", "0%-60%")
+    shortest, longest = _lengths(pace, early=early)
+    keys: Keys = {"window": _one(rng, windows)}
     if rng.random() < 0.5:
         keys |= {
             "crash": f"{int(rng.integers(5, 35))}%",
             "restart": _one(rng, ("0", "50%", "100%")),
-            "restart-after": _duration(rng, 0.02 * seconds, 0.3 * seconds),
+            "restart-after": _duration(rng, shortest, longest),
         }
     if rng.random() < 0.25:
         keys["leave"] = f"{int(rng.integers(5, 15))}%"
     if rng.random() < 0.3:
         keys["join-late"] = f"{int(rng.integers(5, 30))}%"
     if rng.random() < 0.4:
-        keys |= {
-            "hang": f"{int(rng.integers(5, 40))}%",
-            "hang-for": _duration(rng, 0.02 * seconds, 0.3 * seconds),
-        }
+        keys |= {"hang": f"{int(rng.integers(5, 40))}%", "hang-for": _duration(rng, shortest, longest)}
     if rng.random() < 0.15:
-        keys |= {"uptime": f"{seconds:.3g}s", "downtime": f"{_between(rng, 0.02, 0.2) * seconds:.3g}s"}
+        # Long enough that also the slowest, which may have to start anew each time, gets on.
+        up = pace.slowest + JOIN_DEADLINE
+        keys |= {"uptime": f"{up:.3g}s", "downtime": f"{_between(rng, shortest, longest):.3g}s"}
     return keys
+
+
+def _lengths(pace: _Pace, *, early: bool) -> tuple[float, float]:
+    """Seconds that a fault lasts, from and to, so that an early one is over before anybody settles."""
+    return (0.02 * pace.fastest, 0.15 * pace.fastest) if early else (0.02 * pace.slowest, 0.3 * pace.slowest)
 
 
 def _add_groups(rng: Rng, nodes: int, tables: Tables) -> None:
@@ -214,17 +245,18 @@ def _add_rules(rng: Rng, tables: Tables) -> None:
     tables["rules"] = [{"sender": "edge", "receiver": "*", "latency": latency, "loss": loss}]
 
 
-def _add_events(rng: Rng, nodes: int, seconds: float, tables: Tables) -> None:
+def _add_events(rng: Rng, nodes: int, pace: _Pace, tables: Tables, *, early: bool) -> None:
     """Cuts, which may overlap, and a few faults at a time of the clock."""
     events: list[dict[str, object]] = []
+    latest, longest = (20, 15) if early else (40, 30)
     if rng.random() < 0.4:
         for _ in range(int(rng.integers(1, 4))):
-            start, length = int(rng.integers(0, 40)), int(rng.integers(5, 30))
+            start, length = int(rng.integers(0, latest)), int(rng.integers(5, longest))
             parts = int(rng.integers(2, min(4, nodes), endpoint=True))
             events.append({"kind": "cut", "at": f"{start}%", "lasting": f"{length}%", "parts": parts})
     if rng.random() < 0.3:
         kind = _one(rng, ("hang", "crash"))
-        at, lasting = rng.uniform(0, 0.5) * seconds, rng.uniform(0.02, 0.3) * seconds
+        at, lasting = rng.uniform(0, 0.4) * pace.fastest, rng.uniform(*_lengths(pace, early=early))
         events.append({"kind": kind, "at": f"{at:.3g}s", "lasting": f"{lasting:.3g}s", "amount": "20%"})
     if events:
         tables["events"] = events

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from netsim.journal import SIMULATOR, FaultStruck, Journal, RunEnded, read
 from netsim.network import Account
 from netsim.scenario import Scenario
 from netsim.scenario_file import to_toml
+from netsim.settling import Settled, settled
 from netsim.virtual import VirtualEngine
 from p2pfl.events import Event
 from p2pfl.learning.data import load
@@ -25,8 +27,21 @@ from p2pfl.learning.torch_learner import TorchLearner
 SHOWN = 20  # violations of one run that are told
 
 
-def trial(seed: int, folder: Path, *, verbose: bool = False) -> list[str]:
-    """What the scenario of a seed breaks, one line each. Leaves journal.jsonl and scenario.toml in `folder`.
+@dataclass(frozen=True)
+class Findings:
+    """failures: what the scenario of a seed breaks, one line each.
+
+    excuse: why nothing is claimed of its consensus distance; empty if it is.  left: which share of it is left
+    at the end; None if the run has none.
+    """
+
+    failures: tuple[str, ...]
+    excuse: str
+    left: float | None = None
+
+
+def trial(seed: int, folder: Path, *, verbose: bool = False) -> Findings:
+    """Run the scenario of a seed and check it. Leaves journal.jsonl and scenario.toml in `folder`.
 
     verbose: scenario and faults on stderr, for a person.
     """
@@ -37,18 +52,24 @@ def trial(seed: int, folder: Path, *, verbose: bool = False) -> list[str]:
         print(text, file=sys.stderr)
     errors = _Errors()
     logging.getLogger().addHandler(errors)
+    end = Settled("the run broke off")
     try:
-        found = [str(violation) for violation in run(scenario, folder / "journal.jsonl", verbose=verbose)]
+        violations, end = run(scenario, folder / "journal.jsonl", verbose=verbose)
+        found = [str(violation) for violation in violations]
     except Exception as error:  # noqa: BLE001  - whatever it is, it is what we look for
         traceback.print_exc()
         found = [f"exception: the run ends with {_told(error)}"]
     finally:
         logging.getLogger().removeHandler(errors)
     found = errors.seen + found
-    return found[:SHOWN] + ([f"and {len(found) - SHOWN} more"] if len(found) > SHOWN else [])
+    if len(found) > SHOWN:
+        found[SHOWN:] = [f"and {len(found) - SHOWN} more"]
+    return Findings(tuple(found), end.excuse, end.left)
 
 
-def run(scenario: Scenario, path: Path, *, verbose: bool = False) -> list[invariants.Violation]:
+def run(
+    scenario: Scenario, path: Path, *, verbose: bool = False
+) -> tuple[list[invariants.Violation], Settled]:
     """Simulate, with all work done in this process, and check. path: of the journal."""
     config = scenario.config
     dataset = load(config.data)
@@ -70,7 +91,8 @@ def run(scenario: Scenario, path: Path, *, verbose: bool = False) -> list[invari
             measured = consensus(vectors, mean_model(vectors), round=outcome.progress, final=True)
             journal.write(outcome.ended_at, SIMULATOR, measured)
     lines: list[dict[str, Any]] = list(read(path))
-    return [*invariants.check(lines, scenario), *invariants.messages(lines, *accounts)]
+    end = settled(lines, scenario)
+    return [*invariants.check(lines, scenario, end), *invariants.messages(lines, *accounts)], end
 
 
 class _Errors(logging.Handler):

@@ -7,7 +7,7 @@
 | finite | models, losses and distances stay finite |
 | models | each model received is merged, superseded, repeated or displaced |
 | messages | each message is delivered, lost, refused or still in flight |
-| consensus | after the last fault has healed, settling brings the models together |
+| consensus | after the last fault has healed, settling brings the models together (settling.py) |
 
 These hold of well-behaved nodes and learning rates; adversaries and divergent training may break them.
 """
@@ -16,16 +16,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from netsim.mixing import contraction
 from netsim.network import Account
 from netsim.population import Device, devices
 from netsim.scenario import Scenario
-from netsim.topology import neighbours
+from netsim.settling import Settled
 from p2pfl import courier, node
 from p2pfl.gossip import deadlines
 from p2pfl.learning.learner import FitPlan
@@ -34,17 +33,6 @@ Line = Mapping[str, Any]  # of the journal: t, node, event and the event's own f
 
 # A live node completes a round within this many times its modelled cost.
 PATIENCE = 20
-# Settling after the last healing makes the consensus distance fall below this share of what it was.
-CONSENSUS_SHARE = 0.1
-# That is claimed of a network that would get this far if each exchange were a plain average of two. What
-# nodes do is less: several merge at once, in no order, and some exchanges fail. Half the logarithm is left
-# for that.
-MIXING_SHARE = 0.01
-# ... and if so many exchanges of each node are settling.
-SETTLE = 20
-
-# Faults after which nodes are apart, or fewer were measured, and come together again.
-HEALING = ("restart", "join", "resume", "heal")
 _RECEIVING = ("push", "push-pull")
 
 
@@ -62,14 +50,17 @@ class Violation:
         return f"{self.invariant}: at {self.at:.3f} s{who} {self.detail}"
 
 
-def check(lines: Sequence[Line], scenario: Scenario) -> list[Violation]:
-    """All that a whole journal of the virtual engine breaks, in the order of the table."""
+def check(lines: Sequence[Line], scenario: Scenario, end: Settled) -> list[Violation]:
+    """All that a whole journal of the virtual engine breaks, in the order of the table.
+
+    end: what settling.settled says of it.
+    """
     return [
         *lives(lines),
         *progress(lines, scenario),
         *finite(lines),
         *models(lines),
-        *consensus(lines, scenario),
+        *consensus(end),
     ]
 
 
@@ -283,94 +274,8 @@ def messages(lines: Iterable[Line], account: Account) -> Iterator[Violation]:
         yield Violation("messages", end, callee, detail)
 
 
-# -- consensus
-
-
-@dataclass
-class _Tail:
-    """What the journal says of the time after the last healing.
-
-    reference: the largest distance between healing and the moment when the last node began to settle.
-    settling: since when, of those that run; None of those that train.
-    """
-
-    healed: float = 0.0
-    reference: float = 0.0
-    final: float | None = None
-    end: float = 0.0
-    edges: tuple[tuple[int, int], ...] | None = None
-    settling: dict[int, float | None] = field(default_factory=dict)
-
-    @property
-    def begins(self) -> float | None:
-        """When the last node began to settle; None as long as one trains."""
-        since = list(self.settling.values())
-        return None if None in since else max((at for at in since if at is not None), default=None)
-
-
-def consensus(lines: Iterable[Line], scenario: Scenario) -> Iterator[Violation]:
+def consensus(seen: Settled) -> Iterator[Violation]:
     """Settling brings the models together, wherever that is claimed."""
-    tail = read_tail(lines)
-    if not claimed(tail, scenario) or tail.final is None:
-        return
-    if tail.final >= CONSENSUS_SHARE * tail.reference:
-        share = 100 * tail.final / tail.reference
-        detail = f"{share:.1f} % of the consensus distance {tail.reference:.4g} is left after settling"
-        yield Violation("consensus", tail.end, None, detail)
-
-
-def read_tail(lines: Iterable[Line]) -> _Tail:
-    tail = _Tail()
-    for line in lines:
-        index, event, now = line["node"], line["event"], line["t"]
-        if event == "fault-struck":
-            if line["fault"] in HEALING:
-                tail.healed, tail.reference = now, 0.0
-            elif line["fault"] in ("crash", "leave"):
-                for node_ in line["nodes"]:
-                    tail.settling.pop(node_, None)
-        elif event == "topology-drawn":
-            tail.edges = tuple((first, second) for first, second in line["edges"])
-        elif event == "started":
-            tail.settling[index] = None
-        elif event == "state-changed" and line["state"] == "settling":
-            tail.settling[index] = now
-        elif event == "consensus-measured" and line["final"]:
-            tail.final = line["distance"]
-        elif event == "consensus-measured" and tail.begins is None and line["distance"] is not None:
-            tail.reference = max(tail.reference, line["distance"])
-        elif event == "run-ended":
-            tail.end = now
-    return tail
-
-
-def claimed(tail: _Tail, scenario: Scenario) -> bool:
-    """Whether settling can be expected to bring the models of this run together.
-
-    All who run at the end began to settle after the last healing, with SETTLE exchanges each, over a graph
-    and links on which so many would do (mixing.py): not over a long ring, not if whoever joins the parts is
-    gone, not where nearly every message is lost.
-    """
-    survivors = sorted(tail.settling)
-    began = [tail.settling[index] for index in survivors]
-    if len(survivors) < 2 or any(at is None or at < tail.healed for at in began) or not tail.reference:
-        return False
-    if min(scenario.gossip_of(index).settle for index in survivors) < SETTLE:
-        return False
-    known = (
-        neighbours(tail.edges, scenario.config.nodes) if tail.edges else [survivors] * (max(survivors) + 1)
-    )
-    callees = [
-        [place for place, other in enumerate(survivors) if other in known[index] and other not in absent]
-        for index in survivors
-        for absent in [scenario.nat | {index}]
-    ]
-    return contraction(callees, _success(scenario), SETTLE) <= MIXING_SHARE
-
-
-def _success(scenario: Scenario) -> float:
-    """The probability that request and response of one exchange arrive whole, over the worst link."""
-    links = scenario.config.links
-    loss = max([links.loss, *(rule.loss or 0.0 for rule in scenario.rules)])
-    corruption = max([links.corruption, *(rule.corruption or 0.0 for rule in scenario.rules)])
-    return float(((1 - loss) * (1 - corruption)) ** 2)
+    if seen.breaks and seen.left is not None:
+        detail = f"{seen.left:.1%} of the consensus distance {seen.reference:.4g} is left after settling"
+        yield Violation("consensus", seen.at, None, detail)

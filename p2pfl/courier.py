@@ -52,6 +52,7 @@ class Courier:
         self._observe = observe
         self._nursery = nursery
         self._round_trip = deadlines.RoundTrip()
+        self._partner: Contact | None = None  # of the last settle exchange
         self._owed: list[Contact] = []
         self._under_way = 0
         self._ended = trio.Event()
@@ -77,25 +78,30 @@ class Courier:
     async def settle(self) -> None:
         """One push-pull with one random live contact; waits for the reply, at most four usual times.
 
-        Lost contacts are called again meanwhile: after a cut nodes would else settle with the few peers that
-        they have found again, in groups that never meet. If there is nobody to exchange with now it first
-        waits, no longer than an exchange may take, for one under way to end or one backed off from to be
-        called again.
+        Lost contacts are called again meanwhile, and the last partner is not taken again while another may
+        come: or nodes that a cut or a lossy link has parted would settle in pairs that never meet. For that
+        it waits, no longer than for a reply; if there is nobody at all, as long as an exchange may take.
         """
         gossip, now = self._gossip, self._clock.now
         patience = self._round_trip.deadline(4 * gossip.layout.size)
         for contact in gossip.view.lost(now()):
             self._start(contact, "hello")
-        latest = now() + self.patience()
-        while not (chosen := gossip.view.pick(1, now(), explore=False)):
+        latest = now() + (patience if gossip.view.pick(1, now(), explore=False) else self.patience())
+        while (partner := self._another()) is None:
             again = gossip.view.next_retry()
             until = latest if again is None else min(latest, again)
             if until <= now() or not (self._under_way or until < latest):
                 break  # there is nobody to wait for
             with self._clock.deadline(max(1e-6, until - now())):
                 await self._next_end()
-        for contact in chosen:
+        for contact in [partner] if partner else gossip.view.pick(1, now(), explore=False):
+            self._partner = contact
             await self.exchange(contact, "push-pull", patience)
+
+    def _another(self) -> Contact | None:
+        """A random contact to settle with that is not the last one; None if there is none now."""
+        chosen = self._gossip.view.pick(2, self._clock.now(), explore=False)
+        return next((contact for contact in chosen if contact is not self._partner), None)
 
     def call_strangers(self) -> None:
         """Start a hello to each contact that has not answered and may be called now; returns at once."""

@@ -283,13 +283,11 @@ class Node:
         settles again, or the done nodes would end apart, each with the round it happened to be told of.
         """
         interval = self.config.gossip.interval
-        owed = 0  # push-pulls still to do
-        stale = False  # merged since the last evaluation
+        owed, stale = 0, False  # push-pulls still to do; merged since the last evaluation
         with self._clock.deadline(self.config.linger if self.config.exit_when_done else np.inf):
             while not (self.config.exit_when_done and self._all_done()):
                 news = self._next_news()
-                merged = self._merge()
-                if merged is not None:
+                if (merged := self._merge()) is not None:
                     self._publish()
                     stale = True
                     if merged.fresh:
@@ -307,8 +305,7 @@ class Node:
                     else:  # settled: what an exchange is about to change is not worth an evaluation
                         stale = False
                         await self._evaluate()
-        # Somebody may still be told by us, or wait for an answer that is under way.
-        await courier.finish()
+        await courier.finish()  # somebody may still be told by us, or wait for an answer under way
         if stale:
             await self._evaluate()
 

@@ -7,64 +7,21 @@ from typing import Any
 import pytest
 
 from netsim import invariants
-from netsim.config import SimConfig
 from netsim.invariants import Violation
-from netsim.mixing import contraction
-from netsim.scenario import Scenario
-from netsim.scenario_file import scenario_of
-from p2pfl.config import build
-
-Line = dict[str, Any]
-
-
-def scenario(**keys: object) -> Scenario:
-    """4 nodes, a round of 100 samples at 1,000 a second, 20 settle exchanges."""
-    flat: dict[str, object] = {"nodes": 4, "rounds": 2, "interval": 0.0, "settle": 20, "speed-jitter": 0.0}
-    return scenario_of(build(SimConfig, flat | keys))
-
-
-def line(t: float, node: int | str, event: str, **values: object) -> Line:
-    return {"t": t, "node": node, "event": event, **values}
-
-
-def started(t: float, node: int, resumed: int = 0) -> Line:
-    return line(t, node, "started", samples=100, parameters=650, resumed_round=resumed)
-
-
-def state(t: float, node: int, name: str) -> Line:
-    return line(t, node, "state-changed", state=name)
-
-
-def completed(t: float, node: int, round: int) -> Line:
-    return line(t, node, "round-completed", round=round, age=100.0 * round)
-
-
-def struck(t: float, fault: str, *nodes: int) -> Line:
-    return line(t, "-", "fault-struck", fault=fault, nodes=list(nodes), parts=[])
-
-
-def measured(t: float, distance: float | None, *, final: bool = False) -> Line:
-    return line(t, "-", "consensus-measured", distance=distance, final=final)
-
-
-def ended(t: float, reason: str = "done") -> Line:
-    return line(t, "-", "run-ended", nodes=4, reason=reason)
-
-
-def kept(lines: list[Line]) -> list[Line]:
-    return sorted(lines, key=lambda each: float(each["t"]))
-
-
-def life(node: int, at: float = 0.0) -> list[Line]:
-    """A node that does all it has to."""
-    return [
-        started(at, node),
-        state(at + 0.1, node, "training"),
-        completed(at + 0.2, node, 1),
-        completed(at + 0.3, node, 2),
-        state(at + 0.3, node, "settling"),
-        state(at + 0.8, node, "done"),
-    ]
+from netsim.settling import settled
+from tests.netsim.journal_lines import (
+    Line,
+    completed,
+    ended,
+    kept,
+    life,
+    line,
+    measured,
+    scenario,
+    started,
+    state,
+    struck,
+)
 
 
 def of(violations: Any) -> list[tuple[str, float, int | None]]:
@@ -77,7 +34,7 @@ def test_a_run_in_which_all_is_well_breaks_nothing():
         ended(1.0),
         measured(1.0, 0.1, final=True),
     ]
-    assert invariants.check(lines, scenario()) == []
+    assert invariants.check(lines, scenario(), settled(lines, scenario())) == []
 
 
 def test_a_violation_says_what_where_and_when():
@@ -241,80 +198,3 @@ def test_a_model_that_is_lost_or_made_up(told):
 def test_a_crash_loses_what_waited_to_be_merged():
     lines = [*RECEIVED, struck(0.4, "crash", 0), started(1.0, 0), served(1.1, 0), merged(1.2, 0, 1)]
     assert of(invariants.models(lines)) == []
-
-
-# -- consensus
-
-
-def story(final: float, *, healed: float = 0.2, nodes: int = 4) -> list[Line]:
-    """A cut heals at `healed`, when models are 2 apart; nodes settle from 0.3 s on."""
-    lines = [line_ for node in range(nodes) for line_ in life(node)]
-    lines += [struck(0.05, "cut"), struck(healed, "heal"), measured(healed, 2.0), measured(0.25, 1.0)]
-    return [*kept(lines), ended(1.0), measured(1.0, final, final=True)]
-
-
-def test_settling_brings_the_models_together():
-    assert of(invariants.consensus(story(0.19), scenario())) == []
-    assert of(invariants.consensus(story(0.21), scenario())) == [("consensus", 1.0, None)]
-
-
-def test_what_was_measured_before_the_healing_is_no_reference():
-    lines = kept([*story(0.19), measured(0.01, 100.0)])
-    lines = [*[each for each in lines if not each.get("final")], measured(1.0, 1.0, final=True)]
-    assert of(invariants.consensus(lines, scenario())) == [("consensus", 1.0, None)]
-
-
-def test_nothing_is_claimed_if_a_fault_heals_while_nodes_settle():
-    assert of(invariants.consensus(story(1.9, healed=0.5), scenario())) == []
-
-
-def test_nothing_is_claimed_with_fewer_settle_exchanges():
-    assert of(invariants.consensus(story(1.9), scenario(settle=19))) == []
-
-
-def test_nothing_is_claimed_of_a_single_survivor():
-    lines = [*story(1.9, nodes=2)]
-    lines.insert(-2, struck(0.9, "crash", 0))
-    assert of(invariants.consensus(lines, scenario())) == []
-
-
-@pytest.mark.parametrize(("edges", "claims"), [([(0, 1), (0, 2), (0, 3)], True), ([(0, 1), (2, 3)], False)])
-def test_nothing_is_claimed_of_a_graph_that_does_not_hang_together(edges, claims):
-    drawn = line(0.0, "-", "topology-drawn", edges=edges)
-    found = list(invariants.consensus([drawn, *story(1.9)], scenario(topology="star")))
-    assert bool(found) is claims
-
-
-def test_nothing_is_claimed_where_most_messages_are_lost():
-    assert of(invariants.consensus(story(1.9), scenario(loss=0.3))) == [("consensus", 1.0, None)]
-    assert of(invariants.consensus(story(1.9), scenario(loss=0.8))) == []
-
-
-# -- mixing
-
-
-def complete(n: int) -> list[list[int]]:
-    return [[j for j in range(n) if j != i] for i in range(n)]
-
-
-def ring(n: int) -> list[list[int]]:
-    return [[(i - 1) % n, (i + 1) % n] for i in range(n)]
-
-
-def test_contraction_of_two_nodes_is_one_exchange():
-    # Each of the 2 x 1 exchanges averages: nothing is left. Half of them do: sqrt(0.5 ** 2) is.
-    assert contraction(complete(2), 1.0, 1) == pytest.approx(0.0, abs=1e-12)
-    assert contraction(complete(2), 0.5, 1) == pytest.approx(0.5)
-
-
-def test_contraction_of_known_graphs():
-    # Complete: second eigenvalue 1 - 1/(n - 1).  Ring: 1 - (1 - cos(2 pi/n))/n.
-    assert contraction(complete(10), 1.0, 2) == pytest.approx((1 - 1 / 9) ** 10)
-    assert contraction(ring(4), 1.0, 1) == pytest.approx((1 - 1 / 4) ** 2)
-
-
-def test_contraction_is_less_on_a_long_ring_and_none_where_parts_do_not_meet():
-    assert contraction(complete(30), 1.0, 20) < 1e-3
-    assert contraction(ring(30), 1.0, 20) > 0.5
-    assert contraction([[1], [0], [3], [2]], 1.0, 20) == pytest.approx(1.0)
-    assert contraction([[1], []], 1.0, 0) == 1.0

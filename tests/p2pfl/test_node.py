@@ -580,3 +580,17 @@ async def test_settling_does_not_wait_for_peers_that_have_been_away_for_long():
         settling, done = node.times(StateChanged)[1:]
         nursery.cancel_scope.cancel()
     assert done - settling < 60
+
+
+async def test_a_done_node_that_settles_again_makes_all_its_exchanges_also_without_an_interval():
+    village = Village()
+    fast = village.villager(0, (1,), rounds=1, settle=5)
+    slow = village.villager(1, (0,), rounds=2, seconds=9.0, gossip="push", settle=0)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(village.network.run)
+        await nursery.start(fast.node.run)
+        await nursery.start(slow.node.run)
+        await trio.sleep(15)
+        nursery.cancel_scope.cancel()
+    late = [event for time, event in fast.seen if isinstance(event, Exchanged) and time > 9]
+    assert [(event.mode, event.outcome) for event in late] == [("push-pull", "ok")] * 5
