@@ -63,8 +63,10 @@ def run(scenario: Scenario, *, draw: bool = True) -> dict[str, Any]:
                 if config.engine == "virtual"
                 else ProcessEngine(scenario, journal, progress.watch, out)
             )
+            cpu_began = time.process_time()
             with rare_collections():
                 outcome = engine.run()
+            cpu_seconds = time.process_time() - cpu_began
         evaluation_began = time.perf_counter()
         _evaluate(scenario, outcome, pool, journal)
         evaluation_ended = time.perf_counter()
@@ -75,6 +77,7 @@ def run(scenario: Scenario, *, draw: bool = True) -> dict[str, Any]:
         "wall_seconds": _since_process_start(),
         "startup_seconds": _since_process_start() - (time.perf_counter() - outcome.first_job),
         "train_seconds": train,
+        "simulation_cpu_seconds": cpu_seconds,
         "evaluate_seconds": evaluation_ended - evaluation_began,
         "images_per_second": figures["images_trained"] / train if train > 0 else None,
         "peak_pss_bytes": memory.peak_bytes,

@@ -31,6 +31,7 @@ KEYS = [
     "wall_seconds",
     "startup_seconds",
     "train_seconds",
+    "simulation_cpu_seconds",
     "evaluate_seconds",
     "images_trained",
     "images_per_second",
@@ -145,6 +146,7 @@ def test_times_fit_together(tmp_path: Path) -> None:
     assert summary["virtual_seconds"] == max(done)
     assert 0 < summary["train_seconds"] < summary["wall_seconds"] - summary["startup_seconds"]
     assert summary["evaluate_seconds"] > 0
+    assert summary["simulation_cpu_seconds"] > 0
     assert summary["images_per_second"] == summary["images_trained"] / summary["train_seconds"]
     assert summary["peak_pss_bytes"] > 50_000_000  # torch alone takes more
 

@@ -1,0 +1,29 @@
+"""The benchmark of many nodes, with few of them and on the data that come with scikit-learn."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks import floor, scale
+
+
+def test_scale_measures_what_it_promises(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(floor, "images_per_second", lambda images: 1e5)
+    monkeypatch.setattr(scale, "WORKLOAD", ["--dataset", "digits", "--batch-size", "16"])
+    for name, nodes in (("NODES", 60), ("FEW", 30), ("MANY", 80)):  # a tenth of them when quick
+        monkeypatch.setattr(scale, name, nodes)
+    figures = {figure.name.removeprefix("scale: "): figure for figure in scale.measure(quick=True)}
+    assert list(figures) == [
+        "6 nodes, mlp, 1 rounds: images",
+        "6 nodes, mlp: memory",
+        "CPU of an exchange, many to few nodes",
+        "8 nodes, softmax: memory",
+        "8 nodes, softmax: the whole run",
+    ]
+    assert all(figure.value > 0 for figure in figures.values())
+    targets = [figure.target for figure in figures.values()]
+    assert targets == [0.4, 6.0, 1.3, 6.0, 15.0]
+    speed = figures["6 nodes, mlp, 1 rounds: images"]
+    assert speed.details is not None
+    assert speed.value == speed.details["ours"] / 1e5
+    assert speed.details["exchanges"] == 6 * (2 + 4)
