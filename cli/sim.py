@@ -150,8 +150,11 @@ def fuzz(
 
 
 def as_text(summary: dict[str, Any], *, terminal: bool) -> str:
-    """The summary and its pictures for people: a table on a terminal, `key: value` lines in a pipe."""
+    """The summary, report and pictures for people: a table on a terminal, `key: value` lines in a pipe."""
     rows = {name: _shown(value) for name, value in summary.items()}
+    page = Path(summary["out"]) / "report.html"
+    if page.exists():
+        rows["report"] = str(page)
     pictures = sorted(str(path) for path in Path(summary["out"]).glob("*.png"))
     if pictures:
         rows["pictures"] = " ".join(pictures)

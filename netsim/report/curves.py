@@ -241,7 +241,7 @@ def _set_rounds(axes: Axes, look: Look, window: Frame) -> None:
     step = max(1.0, float(MaxNLocator(6, integer=True).tick_values(0, last)[1]))
     ticks = [first, *(tick for tick in np.arange(step, last, step) if first < tick < last - 0.6 * step), last]
     if end is not None:
-        axes.axvspan(last, end, color=look.theme.panel, zorder=0, linewidth=0)
+        axes.axvspan(last, end, color=look.theme.grid, alpha=0.6, zorder=0, linewidth=0)
         ticks.append(end)
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: "end" if x == end else f"{x:g}"))

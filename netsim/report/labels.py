@@ -98,7 +98,7 @@ def _tall(look: Look, counts: Counts, names: list[str]) -> Figure:
     above = 0.3 + (heat.text_width(look, names) if long and classes <= NAMED_CLASSES else 0.1)
     below = 0.2 if numbered else 0.75
     left, total = 0.62, 0.75
-    across, height = look.width - left - total - 0.1, values.shape[1] * row
+    across, height = look.width - left - total - 0.2, values.shape[1] * row
     figure = look.figure(below + height + above)
     axes = look.place(figure, left, below, across, height)
     most = _strongest(values, numbered)

@@ -82,6 +82,8 @@ def test_pictures_of_the_run_are_named(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     shown = as_text({"out": str(tmp_path)}, terminal=False)
     assert shown == f"out: {tmp_path}\npictures: {tmp_path}/curves.png {tmp_path}/labels.png\n"
+    (tmp_path / "report.html").touch()
+    assert f"\nreport: {tmp_path}/report.html\n" in as_text({"out": str(tmp_path)}, terminal=False)
 
 
 def test_terminal_gets_a_table() -> None:

@@ -83,6 +83,17 @@ def test_other_runs_can_be_drawn_too(tale: dict[str, object], tmp_path: Path) ->
     assert {"curves.png", "labels.png"} <= {path.name for path in pictures}
 
 
+def test_very_many_nodes_do_not_make_the_page_heavy(tmp_path: Path) -> None:
+    """400 curves would be a surface, 400 rows no timeline, 160,000 links no picture."""
+    run = told(tmp_path / "run", nodes=400, rounds=2, baselines=False)
+    html, *pictures = report.write(run)
+    text = html.read_text("utf-8")
+    assert len(text) < 3_000_000
+    assert re.search(r"Of \d+ nodes 300 are drawn, evenly from the worst to the best", text)
+    assert "Each circle is up to 10 nodes" in text
+    assert all(path.stat().st_size < 1_000_000 for path in pictures)
+
+
 class Elements(HTMLParser):
     """The names of all elements of a page, and of their attributes."""
 

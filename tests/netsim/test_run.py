@@ -12,6 +12,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli.main import app
+from netsim import run as simulation
+from netsim import scenario_file
 from tests.cli.outcome import Run, error_line
 
 SMALL = ("sim", "run", "--nodes", "3", "--rounds", "1", "--model", "softmax", "--workers", "1")
@@ -48,6 +50,27 @@ def test_a_run_as_a_program(tmp_path: Path) -> None:
     assert json.loads((folder / "summary.json").read_text()) == summary
     assert done.stderr.startswith("rounds ")  # quiet lines, as nobody watches
     assert "Traceback" not in done.stderr
+    made = reported(folder)
+    for path in [path for path in folder.iterdir() if path.name != "journal.jsonl"]:
+        path.unlink()
+    result = CliRunner().invoke(
+        app, ["sim", "report", str(folder)], prog_name="p2pfl", catch_exceptions=False
+    )
+    assert sorted(result.stdout.split()) == sorted(str(folder / name) for name in made)
+    assert reported(folder) == made  # the journal alone gives the same, byte for byte
+
+
+def reported(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix in (".html", ".png")}
+
+
+def test_the_journal_begins_with_all_that_was_written_of_groups() -> None:
+    """So that `sim compare` sees what differs."""
+    text = '[[nodes.group]]\nname = "edge"\namount = 2\nnat = true\nfanout = 1\nspeed = "200"\n'
+    scenario = scenario_file.parse(text, "edge.toml")
+    (group,) = simulation._recorded(scenario)["groups"]  # type: ignore[misc, attr-defined]
+    assert len(group.pop("nodes")) == 2
+    assert group == {"name": "edge", "nat": True, "fanout": 1, "speed": "200"}
 
 
 # -- bad input
