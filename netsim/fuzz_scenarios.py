@@ -42,7 +42,9 @@ def random_scenario(seed: int) -> Scenario:
     nodes = int(rng.integers(2, MOST_NODES, endpoint=True)) if rng.random() < 0.6 else int(rng.integers(2, 9))
     keys: Keys = {"nodes": nodes, "seed": seed, "virtual-time": VIRTUAL_TIME, "evaluate": "mean"}
     kept = float(_one(rng, (0.3, 0.5, 1.0)))
-    keys |= _data(rng, nodes, kept) | _training(rng) | _gossip(rng) | _topology(rng, nodes)
+    gossip = _gossip(rng)
+    keys |= _data(rng, nodes, kept) | _training(rng) | gossip
+    keys |= _topology(rng, nodes, float(str(gossip["interval"])))
     keys |= _links(rng) | _devices(rng)
     tables: Tables = {}
     _add_groups(rng, nodes, tables)
@@ -143,8 +145,8 @@ def _gossip(rng: Rng) -> Keys:
     }
 
 
-def _topology(rng: Rng, nodes: int) -> Keys:
-    """Mostly sampling, which is the default."""
+def _topology(rng: Rng, nodes: int, interval: float) -> Keys:
+    """Mostly sampling, which is the default. A graph that changes does so every few rounds."""
     kinds = ["complete", "star"]
     kinds += ["ring"] if nodes >= 3 else []
     kinds += ["torus"] if nodes in (9, 12, 15, 16, 20, 24, 25, 28, 30) else []
@@ -158,7 +160,7 @@ def _topology(rng: Rng, nodes: int) -> Keys:
     if kind == "scale-free":
         keys["degree"] = 2
     if kind in ("random-regular", "erdos-renyi", "small-world", "scale-free") and rng.random() < 0.4:
-        keys["redraw"] = f"{_between(rng, 0.5, 5):g}s"
+        keys["redraw"] = f"{_between(rng, 1, 6) * max(interval, 0.5):.3g}s"
     return keys
 
 

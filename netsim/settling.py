@@ -1,8 +1,8 @@
 """What settling is expected to bring about at the end of a run, and what it did: from the journal alone.
 
-The claim: once the last fault has healed and the last node settles, the consensus distance falls below
-CONSENSUS_SHARE of the largest value that it had between the two. It is made of runs in which that many
-exchanges would do by theory (mixing.py); of the others `Settled.excuse` says why not.
+The claim: at the end the consensus distance is below CONSENSUS_SHARE of what it was when the last fault had
+healed; if none had to heal, of the largest before the last node began to settle. It is made of runs in which
+the settle exchanges would do by theory (mixing.py); of the others `Settled.excuse` says why not.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from netsim.topology import neighbours
 
 Line = Mapping[str, Any]  # of the journal
 
+# What ends a fault; the engine measures the distance then.
+HEALING = ("restart", "join", "resume", "heal")
 # What may be left of the consensus distance.
 CONSENSUS_SHARE = 0.1
 # The claim is made of a network that would get this far if each exchange were a plain average of two. What
@@ -50,13 +52,15 @@ class Settled:
 class _Tail:
     """What the journal says of the time after the last fault.
 
-    struck: when it struck or healed.  reference: the largest distance since then, until the last node began
-    to settle.  settling: since when, of those that run; None of those that train.  made: push-pulls of each
-    since then.  met: whose address answered each.  made_before, met_before: the same when the last one began.
+    struck: when it struck or healed.  healed: the distance when the last one healed; None: not measured yet.
+    largest: the largest distance since struck, until the last node began to settle.  settling: since when, of
+    those that run; None of those that train.  made: push-pulls of each since then.  met: whose address has
+    answered each.  made_before, met_before: the same when the last one began.
     """
 
     struck: float = 0.0
-    reference: float = 0.0
+    healed: float | None = 0.0
+    largest: float = 0.0
     final: float | None = None
     end: float = 0.0
     edges: tuple[tuple[int, int], ...] = ()
@@ -65,6 +69,10 @@ class _Tail:
     made_before: dict[int, int] = field(default_factory=dict)
     met: dict[int, set[int]] = field(default_factory=dict)
     met_before: dict[int, frozenset[int]] = field(default_factory=dict)
+
+    @property
+    def reference(self) -> float:
+        return self.healed or self.largest
 
     @property
     def begun(self) -> bool:
@@ -86,7 +94,9 @@ def _read(lines: Iterable[Line]) -> _Tail:
     for line in lines:
         index, event, now = line["node"], line["event"], line["t"]
         if event == "fault-struck":
-            tail.struck, tail.reference = now, 0.0
+            tail.struck, tail.largest = now, 0.0
+            if line["fault"] in HEALING:
+                tail.healed = None
             if line["fault"] in ("crash", "leave"):
                 for gone in line["nodes"]:
                     tail.settling.pop(gone, None)
@@ -108,7 +118,8 @@ def _read(lines: Iterable[Line]) -> _Tail:
         elif event == "consensus-measured" and line["final"]:
             tail.final = line["distance"]
         elif event == "consensus-measured" and line["distance"] is not None and not tail.begun:
-            tail.reference = max(tail.reference, line["distance"])
+            tail.healed = line["distance"] if tail.healed is None else tail.healed
+            tail.largest = max(tail.largest, line["distance"])
         elif event == "run-ended":
             tail.end = now
     return tail
@@ -123,13 +134,14 @@ def _excuse(tail: _Tail, scenario: Scenario) -> str:
         return "a node trains until the end"
     if min(at for at in tail.settling.values() if at is not None) < tail.struck:
         return "a node began to settle before the last fault was over"
-    if not tail.reference:
+    if not tail.largest:
         return "no distance was measured between the last fault and the settling"
     if min(scenario.gossip_of(index).settle for index in survivors) < SETTLE:
         return f"a node makes fewer than {SETTLE} settle exchanges"
     callees = _callees(survivors, tail, scenario)
     exchanges = _exchanges(survivors, callees, tail, scenario)
-    if (left := contraction(callees, _success(scenario), exchanges)) > MIXING_SHARE:
+    grown = max(1.0, tail.largest / tail.reference)  # training went on after the healing
+    if (left := min(1.0, grown * contraction(callees, _success(scenario), exchanges))) > MIXING_SHARE:
         return f"{exchanges} exchanges over what is left of this graph, on these links, leave {left:.0%}"
     return ""
 

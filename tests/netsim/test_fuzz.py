@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import trio
 
 import netsim.fuzz
 from netsim.fuzz import Verdict, as_line, figures, fuzz
+from netsim.fuzz_scenarios import random_scenario
 from netsim.fuzz_trial import Findings
 from netsim.settling import CONSENSUS_SHARE
 from p2pfl.clock import Clock
@@ -37,6 +39,12 @@ Plant = Callable[[pytest.MonkeyPatch], None]
 
 def broken(verdicts: list[Verdict]) -> dict[int, tuple[str, ...]]:
     return {verdict.seed: verdict.failures for verdict in verdicts if verdict.failures}
+
+
+@cache
+def small_seeds() -> list[int]:
+    """The first few whose scenarios have few nodes, and so take little."""
+    return [seed for seed in range(100) if random_scenario(seed).config.nodes <= 6][:6]
 
 
 def test_twenty_seeds_break_nothing_and_most_have_to_come_together() -> None:
@@ -107,23 +115,21 @@ def settling_that_does_not_settle(patch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("plant", "invariant", "seeds"),
+    ("plant", "invariant"),
     [
-        (an_unbounded_wait, "progress", 6),
-        (a_handler_that_raises, "exception", 3),
-        (a_lost_inbox_update, "models", 3),
-        (a_node_that_stops, "lives", 2),
-        (a_rate_at_which_training_diverges, "finite", 2),
-        (a_request_that_is_answered_unheard, "messages", 2),
-        (settling_that_does_not_settle, "consensus", 6),
+        (an_unbounded_wait, "progress"),
+        (a_handler_that_raises, "exception"),
+        (a_lost_inbox_update, "models"),
+        (a_node_that_stops, "lives"),
+        (a_rate_at_which_training_diverges, "finite"),
+        (a_request_that_is_answered_unheard, "messages"),
+        (settling_that_does_not_settle, "consensus"),
     ],
     ids=lambda value: value.__name__ if callable(value) else str(value),
 )
-def test_a_planted_bug_is_found(
-    plant: Plant, invariant: str, seeds: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_planted_bug_is_found(plant: Plant, invariant: str, monkeypatch: pytest.MonkeyPatch) -> None:
     plant(monkeypatch)
-    failures = [failure for found in broken(fuzz(range(seeds))).values() for failure in found]
+    failures = [failure for found in broken(fuzz(small_seeds())).values() for failure in found]
     assert [failure for failure in failures if failure.startswith(f"{invariant}: ")]
 
 

@@ -57,6 +57,16 @@ def test_what_was_measured_while_all_settled_is_no_reference():
     assert settled(lines, scenario()).reference == 2.0
 
 
+def test_without_healing_the_largest_distance_before_settling_is_the_reference():
+    lines = [each for each in story(0.19) if each["event"] != "fault-struck"]
+    assert settled(kept([*lines, measured(0.22, 3.0)]), scenario()).reference == 3.0
+
+
+def test_what_training_adds_after_the_healing_has_to_go_too_and_may_be_too_much():
+    assert settled(kept([*story(0.19), measured(0.25, 3.0)]), scenario()) == Settled("", 2.0, 0.095, 1.0)
+    assert "leave 100%" in excuse(kept([*story(0.19), measured(0.25, 1e9)]))
+
+
 @pytest.mark.parametrize("fault", ["heal", "resume", "restart", "join", "crash"])
 def test_nothing_is_claimed_if_a_fault_is_over_only_while_nodes_settle(fault):
     lines = kept([*story(1.9), struck(0.5, fault, 3), measured(0.5, 2.0)])
