@@ -186,7 +186,7 @@ def test_a_folder_that_cannot_be_made_is_an_error_before_anything_runs(tmp_path:
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL, signal.SIGTERM])
-def test_no_child_outlives_us(end: signal.Signals) -> None:
+def test_no_child_outlives_us(end: signal.Signals, tmp_path: Path) -> None:
     """Each child holds the writing end of a pipe, which the reader sees closed once all of them are gone."""
     read, write = os.pipe()
     program = [sys.executable, str(Path(__file__)), str(write)]
@@ -194,7 +194,8 @@ def test_no_child_outlives_us(end: signal.Signals) -> None:
         program,
         pass_fds=[write],
         stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        # A killed program leaves its temporary folder: in ours.
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "TMPDIR": str(tmp_path)},
     ) as parent:
         os.close(write)
         with os.fdopen(read) as pipe:
