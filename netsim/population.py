@@ -9,7 +9,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from netsim import faults, topology
 from netsim.config import EVALUATED_NODES, SimConfig
+from netsim.links import ScenarioLinks
 from netsim.scenario import Scenario
 from netsim.units import parse_amount, parse_duration, parse_rate
 from p2pfl.config import NodeConfig
@@ -81,6 +83,31 @@ def bootstrap(scenario: Scenario, index: int) -> list[int]:
     rng = stream(config.seed, index, BOOTSTRAP_STREAM)
     drawn = rng.choice(len(known), min(len(known), wanted + 1), replace=False)
     return [known[i] for i in drawn.tolist() if known[i] != index][:wanted]
+
+
+def draw_graph(config: SimConfig, drawn: int = 0) -> topology.Edges:
+    """Who talks to whom, after the graph has been drawn anew `drawn` times; empty without a fixed graph.
+
+    Raises ConfigError as topology.edges does.
+    """
+    return topology.edges(config.topology, config.nodes, stream(config.seed, drawn, TOPOLOGY_STREAM))
+
+
+def scenario_links(scenario: Scenario, hardware: Sequence[Device]) -> ScenarioLinks:
+    """What lies between the nodes, with the limits of each node's own device."""
+    return ScenarioLinks(
+        scenario.config.links,
+        scenario.rules,
+        {index: device.uplink for index, device in enumerate(hardware) if device.uplink is not None},
+        {index: device.downlink for index, device in enumerate(hardware) if device.downlink is not None},
+        lambda sender: stream(scenario.config.seed, sender, LINK_STREAM),
+    )
+
+
+def fault_schedule(scenario: Scenario) -> faults.Schedule:
+    """What strikes when, from the scenario's seed."""
+    seed = scenario.config.seed
+    return faults.plan(scenario, stream(seed, 0, FAULT_STREAM), lambda node: stream(seed, node, CHURN_STREAM))
 
 
 def devices(scenario: Scenario) -> list[Device]:

@@ -18,24 +18,15 @@ from pathlib import Path
 
 import trio
 
-from netsim import faults, launch, topology
+from netsim import faults, launch
 from netsim.children import Children, free_addresses
 from netsim.collect import fetch_models
 from netsim.evaluation import Accuracies
 from netsim.faults import Fault
 from netsim.journal import SIMULATOR, FaultStruck, Journal, RunEnded, TopologyDrawn
-from netsim.links import ScenarioLinks
 from netsim.node_process import NodeProcess
 from netsim.paths import Paths, Prelude
-from netsim.population import (
-    CHURN_STREAM,
-    FAULT_STREAM,
-    LINK_STREAM,
-    TOPOLOGY_STREAM,
-    Outcome,
-    devices,
-    stream,
-)
+from netsim.population import Outcome, devices, draw_graph, fault_schedule, scenario_links
 from netsim.proxy import Proxy
 from netsim.scenario import Scenario
 from netsim.units import parse_duration
@@ -77,13 +68,11 @@ class ProcessEngine:
         self._watch = watch
         self._folder = folder / "nodes"
         self._command = command
-        seed = config.seed
-        self._schedule = faults.plan(
-            scenario, stream(seed, 0, FAULT_STREAM), lambda node: stream(seed, node, CHURN_STREAM)
-        )
-        self._edges = topology.edges(config.topology, config.nodes, stream(seed, 0, TOPOLOGY_STREAM))
+        self._schedule = fault_schedule(scenario)
+        self._edges = draw_graph(config)
         self._addresses: list[str] = []
-        self._links = Prelude(_links(scenario))
+        self._devices = devices(scenario)
+        self._links = Prelude(scenario_links(scenario, self._devices))
         self._paths = Paths(self._links)
         self._nodes: list[NodeProcess] = []
         self._accuracies = Accuracies(config)
@@ -212,8 +201,7 @@ class ProcessEngine:
         while True:
             await trio.sleep(period)
             drawn += 1
-            rng = stream(config.seed, drawn, TOPOLOGY_STREAM)
-            self._edges = topology.edges(config.topology, config.nodes, rng)
+            self._edges = draw_graph(config, drawn)
             self._draw()
             for node, known in zip(self._nodes, launch.known_nodes(self._scenario, self._edges), strict=True):
                 node.set_peers(tuple(launch.url(self._addresses[peer]) for peer in known))
@@ -226,7 +214,6 @@ class ProcessEngine:
         self._addresses = free_addresses(config.nodes, (launch.FRONT, launch.BACK))
         callers = {address: index for index, address in enumerate(self._addresses)}
         nodes = launch.node_configs(self._scenario, self._addresses, self._edges, absent, deadline)
-        hardware = devices(self._scenario)
         for index, address in enumerate(self._addresses):
             proxy = Proxy(index, address, launch.FRONT, launch.BACK, callers, self._paths, self._record)
             node = NodeProcess(
@@ -238,8 +225,8 @@ class ProcessEngine:
                 deadline=deadline,
                 keeps=self._schedule.restarts and config.devices.state == "kept",
                 reseed=partial(launch.node_seed, config.seed, index),
-                slowdown=hardware[index].slowdown,
-                proxy=None if hardware[index].nat else proxy,
+                slowdown=self._devices[index].slowdown,
+                proxy=None if self._devices[index].nat else proxy,
                 connections=connections,
             )
             self._nodes.append(node)
@@ -322,17 +309,6 @@ def _place(item: tuple[float, int, Event]) -> tuple[float, int]:
 
 def _mean_round(nodes: Sequence[NodeProcess]) -> float:
     return sum(node.round for node in nodes) / len(nodes) if nodes else 0.0
-
-
-def _links(scenario: Scenario) -> ScenarioLinks:
-    hardware = devices(scenario)
-    return ScenarioLinks(
-        scenario.config.links,
-        scenario.rules,
-        {index: device.uplink for index, device in enumerate(hardware) if device.uplink is not None},
-        {index: device.downlink for index, device in enumerate(hardware) if device.downlink is not None},
-        lambda sender: stream(scenario.config.seed, sender, LINK_STREAM),
-    )
 
 
 def _allow_many_connections() -> None:

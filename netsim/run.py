@@ -18,7 +18,7 @@ from netsim.jobs import Jobs
 from netsim.journal import SIMULATOR, Journal, RunStarted
 from netsim.memory import PeakMemory, keep_freed_memory, rare_collections
 from netsim.pools import make_pool
-from netsim.population import TOPOLOGY_STREAM, Outcome, devices, evaluated_nodes, stream
+from netsim.population import Outcome, devices, draw_graph, evaluated_nodes
 from netsim.processes import ProcessEngine
 from netsim.progress import Progress
 from netsim.scenario import Scenario
@@ -47,7 +47,7 @@ def run(scenario: Scenario, *, draw: bool = True) -> dict[str, Any]:
     dataset = load(config.data)
     parts = shards(dataset, config.data, config.nodes)
     learner = TorchLearner(dataset, config.training.model)
-    graph = topology.edges(config.topology, config.nodes, stream(config.seed, 0, TOPOLOGY_STREAM))
+    graph = draw_graph(config)
     doubt = topology.doubt(config.topology, config.nodes, graph)
     if doubt is not None:
         log.warning(doubt)

@@ -20,21 +20,18 @@ from netsim.faults import Fault
 from netsim.jobs import Jobs
 from netsim.journal import SIMULATOR, FaultStruck, Journal, RunEnded, TopologyDrawn
 from netsim.jumping import JumpingClock
-from netsim.links import ScenarioLinks
 from netsim.member import Behaviour, Member, behaviour
 from netsim.network import SimulatedNetwork
 from netsim.population import (
-    CHURN_STREAM,
-    FAULT_STREAM,
-    LINK_STREAM,
-    TOPOLOGY_STREAM,
     Device,
     Outcome,
     bootstrap,
     devices,
+    draw_graph,
     evaluated_nodes,
+    fault_schedule,
     node_config,
-    stream,
+    scenario_links,
 )
 from netsim.scenario import Scenario
 from netsim.units import parse_duration
@@ -67,17 +64,14 @@ class VirtualEngine:
         self._pool = pool
         self._journal = journal
         self._watch = watch
-        seed = config.seed
-        self._schedule = faults.plan(
-            scenario, stream(seed, 0, FAULT_STREAM), lambda node: stream(seed, node, CHURN_STREAM)
-        )
+        self._schedule = fault_schedule(scenario)
         self._devices = devices(scenario)
         self._behaviours: dict[int, Behaviour] = {
             node: behaviour(adversary.behaviour)
             for adversary in scenario.adversaries
             for node in adversary.nodes
         }
-        self._edges = topology.edges(config.topology, config.nodes, stream(seed, 0, TOPOLOGY_STREAM))
+        self._edges = draw_graph(config)
         self._initial = learner.initial_weights(config.training.init_seed)
         self._members: list[Member] = []
         self._running: list[Member] = []  # up and not hung, in order of their index
@@ -103,7 +97,9 @@ class VirtualEngine:
 
     async def _main(self) -> None:
         config = self._config
-        self.network = network = SimulatedNetwork(self._links(), partial(self._record, SIMULATOR))
+        self.network = network = SimulatedNetwork(
+            scenario_links(self._scenario, self._devices), partial(self._record, SIMULATOR)
+        )
         self._draw(self._edges)
         neighbours = topology.neighbours(self._edges, config.nodes) if self._edges else None
         evaluating = set(evaluated_nodes(config))
@@ -191,8 +187,7 @@ class VirtualEngine:
         while True:
             await trio.sleep(period)
             drawn += 1
-            rng = stream(config.seed, drawn, TOPOLOGY_STREAM)
-            self._edges = topology.edges(config.topology, config.nodes, rng)
+            self._edges = draw_graph(config, drawn)
             self._draw(self._edges)
             for member, known in zip(
                 self._members, topology.neighbours(self._edges, config.nodes), strict=True
@@ -200,16 +195,6 @@ class VirtualEngine:
                 member.set_peers(self._urls(known))
 
     # -- making
-
-    def _links(self) -> ScenarioLinks:
-        seed = self._config.seed
-        return ScenarioLinks(
-            self._config.links,
-            self._scenario.rules,
-            {i: device.uplink for i, device in enumerate(self._devices) if device.uplink is not None},
-            {i: device.downlink for i, device in enumerate(self._devices) if device.downlink is not None},
-            lambda sender: stream(seed, sender, LINK_STREAM),
-        )
 
     def _member(
         self, index: int, network: SimulatedNetwork, peers: tuple[str, ...], *, evaluates: bool
