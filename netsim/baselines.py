@@ -16,6 +16,7 @@ centralised training has a machine as fast as all devices together; a server has
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -71,7 +72,7 @@ class Round:
     seconds: float
 
 
-class Method:
+class Method(ABC):
     """A way to train, and what it remembers from round to round beside its models.
 
     copies: how many models it trains.  judged: positions of those to evaluate, whose mean counts.
@@ -83,9 +84,9 @@ class Method:
     def __init__(self, local: LocalTraining) -> None:
         self._local = local
 
+    @abstractmethod
     def round(self, number: int, models: Sequence[Vector]) -> Round:
         """The round after `number` completed ones, from its models, which are not modified."""
-        raise NotImplementedError
 
     def settle(self, models: Sequence[Vector]) -> Round | None:
         """An exchange without training after the last round; None if there is nothing to exchange."""

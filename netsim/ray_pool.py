@@ -9,14 +9,13 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
-from netsim.backlog import Backlog
-from netsim.jobs import Intake, Job, PoolStatistics, R
-from netsim.patience import LIMIT, Patience
+from netsim.dispatch import Dispatcher
+from netsim.jobs import Job
+from netsim.patience import LIMIT
 from netsim.ray_cluster import RayCluster
 from netsim.ray_worker import Failure
 from p2pfl.errors import SimulationError
-from p2pfl.gossip.messages import Vector
-from p2pfl.learning.learner import Evaluation, FitPlan, FitResult, Learner
+from p2pfl.learning.learner import Evaluation, FitResult, Learner
 
 # Jobs per worker: one in work, one whose weights travel meanwhile.
 HANDED_OUT = 2
@@ -32,7 +31,7 @@ class _Worker:
     since: float = 0.0
 
 
-class RayPool:
+class RayPool(Dispatcher):
     """One worker for each free CPU of a cluster, see RayCluster. Use as a context manager.
 
     The learner, with its data, travels to each machine once; weights travel with each job through Ray's
@@ -45,24 +44,15 @@ class RayPool:
     def __init__(
         self, learner: Learner, address: str | None = None, cores: int | None = None, limit: float = LIMIT
     ) -> None:
+        super().__init__(learner.layout.size, limit)
         self._cluster = RayCluster(learner, address, cores or len(os.sched_getaffinity(0)))
-        self._limit = limit
         self._workers: list[_Worker] = []
-        self._backlog = Backlog()
-        self._out: dict[Any, tuple[Job[Any], int]] = {}  # by Ray's reference to the result; whose it is
-        self._broken: str | None = None
-        self._statistics = PoolStatistics()
-        self._intake = Intake(learner.layout.size, self._statistics)
-
-    @property
-    def statistics(self) -> PoolStatistics:
-        return self._statistics
 
     def __enter__(self) -> Self:
         cluster = self._cluster.__enter__()
         for number, (actor, there) in enumerate(zip(cluster.workers, cluster.surroundings, strict=True)):
             self._workers.append(_Worker(actor, f"worker {number} ({there.host}, process {there.pid})"))
-        self._statistics.busy_seconds = [0.0] * len(self._workers)
+        self.statistics.busy_seconds = [0.0] * len(self._workers)
         return self
 
     def __exit__(
@@ -73,44 +63,10 @@ class RayPool:
         self._out.clear()
         self._cluster.__exit__(kind, error, trace)
 
-    def submit_fit(
-        self, weights: Vector, optimiser: Vector, plan: FitPlan, *, label: str = "", due: float = 0.0
-    ) -> Job[FitResult]:
-        return self._submit(self._intake.fit(weights, optimiser, plan, label, due))
-
-    def submit_evaluate(self, weights: Vector, limit: int = 0, *, label: str = "") -> Job[Evaluation]:
-        return self._submit(self._intake.evaluation(weights, limit, label))
-
-    def result(self, job: Job[R]) -> R:
-        job.check_wanted()
-        if job.state == "waiting":
-            self._backlog.prefer(job)
-        self._advance(0.0)
-        patience = Patience(job, self._limit)
-        while job.state != "finished":
-            try:
-                seconds = patience.left(self._in_work())
-            except SimulationError as error:
-                self._broken = str(error)
-                raise
-            patience.waited(progress=self._advance(seconds))
-        return job.take()
-
-    def discard(self, job: Job[Any]) -> None:
-        job.forget()
-
-    def _submit(self, job: Job[R]) -> Job[R]:
-        self._backlog.add(job)
-        self._advance(0.0)
-        return job
-
     def _in_work(self) -> list[tuple[float, str, Job[Any]]]:
         return [(worker.since, worker.name, worker.jobs[0]) for worker in self._workers if worker.jobs]
 
     def _advance(self, seconds: float) -> bool:
-        """Take what has finished and hand out what fits; whether anything had finished, in `seconds`."""
-        if self._broken is not None:
-            raise SimulationError(self._broken)
         ready: list[Any] = []
         if self._out:
             wait = self._cluster.ray.wait
@@ -150,10 +106,10 @@ class RayPool:
             raise SimulationError(self._broken) from error
         worker.jobs.remove(job)
         worker.since = time.monotonic()
-        self._statistics.jobs += 1
-        self._statistics.busy_seconds[index] += seconds
+        self.statistics.jobs += 1
+        self.statistics.busy_seconds[index] += seconds
         if isinstance(result, FitResult):
-            self._statistics.images_trained += result.samples
+            self.statistics.images_trained += result.samples
         if job.state == "gone":
             return
         job.state = "finished"

@@ -22,14 +22,13 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from netsim.backlog import Backlog
+from netsim.dispatch import Dispatcher
 from netsim.forked import ERROR_BYTES, EVALUATION, FIT, JOB, RESULT, Doing, prepare, serve
-from netsim.jobs import Intake, Job, PoolStatistics, R
-from netsim.patience import LIMIT, Patience
+from netsim.jobs import Job
+from netsim.patience import LIMIT
 from netsim.slots import Slot, aligned, offsets
 from p2pfl.errors import SimulationError
-from p2pfl.gossip.messages import Vector
-from p2pfl.learning.learner import Evaluation, FitPlan, FitResult, Learner
+from p2pfl.learning.learner import Evaluation, FitResult, Learner
 
 # Jobs per worker: one in work, two that bridge the time in which the parent is busy simulating.
 HANDED_OUT = 3
@@ -43,7 +42,7 @@ class _Worker:
     alive: bool = True
 
 
-class WorkerPool:
+class WorkerPool(Dispatcher):
     """`count` processes that run jobs of one learner. Use as a context manager; nothing survives its end.
 
     Enter before trio starts, on a thread that outlives the pool (the kernel kills workers when the thread
@@ -56,24 +55,16 @@ class WorkerPool:
     def __init__(self, learner: Learner, count: int, limit: float = LIMIT) -> None:
         if count < 1:
             raise ValueError(f"a pool needs at least one worker, not {count}")
+        super().__init__(learner.layout.size, limit)
+        self.statistics.busy_seconds = [0.0] * count
         self._learner = learner
         self._count = count
-        self._limit = limit
         self._parameters = learner.layout.size
         self._workers: list[_Worker] = []
         self._by_fd: dict[int, int] = {}
         self._slots: list[Slot] = []
         self._free: list[int] = []
-        self._backlog = Backlog()
-        self._out: dict[int, tuple[Job[Any], int]] = {}  # by number; the slots that they travel in
-        self._broken: str | None = None  # how a worker died, or that one hangs
         self._jobs_fd = -1
-        self._statistics = PoolStatistics(busy_seconds=[0.0] * count)
-        self._intake = Intake(self._parameters, self._statistics)
-
-    @property
-    def statistics(self) -> PoolStatistics:
-        return self._statistics
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -102,41 +93,7 @@ class WorkerPool:
     ) -> None:
         self._stop()
 
-    def submit_fit(
-        self, weights: Vector, optimiser: Vector, plan: FitPlan, *, label: str = "", due: float = 0.0
-    ) -> Job[FitResult]:
-        return self._submit(self._intake.fit(weights, optimiser, plan, label, due))
-
-    def submit_evaluate(self, weights: Vector, limit: int = 0, *, label: str = "") -> Job[Evaluation]:
-        return self._submit(self._intake.evaluation(weights, limit, label))
-
-    def result(self, job: Job[R]) -> R:
-        job.check_wanted()
-        if job.state == "waiting":
-            self._backlog.prefer(job)
-        self._advance(0.0)
-        patience = Patience(job, self._limit)
-        while job.state != "finished":
-            if not self._out:
-                raise SimulationError("no job is handed out that could be waited for")
-            try:
-                seconds = patience.left(self._in_work())
-            except SimulationError as error:
-                self._broken = str(error)
-                raise
-            patience.waited(progress=self._advance(seconds))
-        return job.take()
-
-    def discard(self, job: Job[Any]) -> None:
-        job.forget()
-
-    def _submit(self, job: Job[R]) -> Job[R]:
-        self._backlog.add(job)
-        self._advance(0.0)
-        return job
-
     def _in_work(self) -> list[tuple[float, str, Job[Any]]]:
-        """Since when which worker is at which job."""
         found = []
         for index in range(self._count):
             number = self._doing.number(index)
@@ -145,12 +102,6 @@ class WorkerPool:
         return found
 
     def _advance(self, seconds: float) -> bool:
-        """Take what has finished and hand out what fits; whether anything had finished.
-
-        seconds: how long to wait for something to finish, or for a worker to die.
-        """
-        if self._broken is not None:
-            raise SimulationError(self._broken)
         progress = False
         while ready := self._poll.poll(math.ceil(1000 * min(seconds, _LONGEST_POLL))):
             progress, seconds = True, 0.0
@@ -203,10 +154,10 @@ class WorkerPool:
         slot = self._slots[index]
         slot.grow(size)
         self._free.append(index)
-        self._statistics.jobs += 1
-        self._statistics.busy_seconds[worker] += seconds
+        self.statistics.jobs += 1
+        self.statistics.busy_seconds[worker] += seconds
         if kind == FIT:
-            self._statistics.images_trained += samples
+            self.statistics.images_trained += samples
         if job.state == "gone":
             return
         job.state = "finished"

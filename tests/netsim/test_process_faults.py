@@ -216,6 +216,8 @@ async def test_a_slow_node_stops_and_goes(tmp_path: Path, monkeypatch: pytest.Mo
             for flag in (os.WSTOPPED, os.WCONTINUED) * 3:
                 await seen(pid, flag)
             node.hang()  # and a hung one does not go on
+            await seen(pid, os.WSTOPPED)
+            assert node.hung
 
 
 async def test_new_peers_are_in_the_file_when_the_node_is_told(
