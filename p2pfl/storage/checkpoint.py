@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from safetensors.numpy import save as to_bytes
 
 from p2pfl.errors import StorageError
 from p2pfl.gossip.messages import Vector
+from p2pfl.storage import atomic
 
 FORMAT = "1"  # raised whenever an older p2pfl could not read the file, or would read it wrongly
 
@@ -55,11 +55,11 @@ class StateDirectory:
     def __init__(self, path: str | Path) -> None:
         self._folder = Path(path)
         self._file = self._folder / "checkpoint.safetensors"
-        self._new = self._folder / "checkpoint.safetensors.new"
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            self._write(b"")
-            self._new.unlink()
+            probe = self._folder / "probe"
+            atomic.replace(probe, b"")
+            probe.unlink()
         except OSError as error:
             raise StorageError(
                 f"the state directory {self._folder} cannot be written to: {error.strerror}; "
@@ -91,28 +91,11 @@ class StateDirectory:
     def save(self, checkpoint: Checkpoint) -> None:
         metadata, tensors = _encode(checkpoint)
         try:
-            self._write(to_bytes(tensors, metadata))
-            self._new.replace(self._file)
-            self._sync_folder()  # else a power cut may undo the rename
+            atomic.replace(self._file, to_bytes(tensors, metadata))
         except OSError as error:
             raise StorageError(
                 f"{self._file} cannot be written: {error.strerror}; the state of the last save is kept"
             ) from error
-
-    def _write(self, content: bytes) -> None:
-        """Write the new file and wait until it is on the disk. It is private: weights tell of the data."""
-        descriptor = os.open(self._new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(descriptor)
-
-    def _sync_folder(self) -> None:
-        descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _encode(checkpoint: Checkpoint) -> tuple[dict[str, str], dict[str, npt.NDArray[np.float32]]]:
