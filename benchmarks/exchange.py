@@ -140,7 +140,7 @@ def _parts(timed: Callable[..., float], runs: int, inner: int) -> _Parts:
 
     model = decoded()
     pack, head = timed(small.frame), timed(decoded)
-    view = timed(lambda: receiver.receive(model, "10.0.0.2"))
+    view = timed(lambda: receiver.receive(model, "10.0.0.2", 0.0))
     small_model = pack + head + view
     merging = _Merging()
     return _Parts(
@@ -177,7 +177,7 @@ class _Merging:
             for index, model in enumerate(self._models):
                 # A digest of its own, or the merge takes the model for one that it had already.
                 digest = run.to_bytes(8, "big") + index.to_bytes(8, "big")
-                self._gossip.receive(Model(model.head, model.weights, digest), f"10.0.0.{index + 1}")
+                self._gossip.receive(Model(model.head, model.weights, digest), f"10.0.0.{index + 1}", 0.0)
             start = time.process_time()
             self._gossip.merge()
             times.append((time.process_time() - start) / MERGED)
@@ -195,7 +195,11 @@ async def _exchanges(layout: Layout, wants_reply: bool, runs: int, inner: int) -
     clock = Clock()
     sender, receiver = _gossip(layout, 1), _gossip(layout, 2)
     service = NodeService(
-        receiver, data_fingerprint="0" * 32, observe=lambda event: None, on_news=lambda: None
+        receiver,
+        data_fingerprint="0" * 32,
+        now=clock.now,
+        observe=lambda event: None,
+        on_news=lambda: None,
     )
     client = PeerClient(network.host(0).transport(), TASK, layout)
     kept: list[object] = [None] * KEPT
@@ -210,7 +214,7 @@ async def _exchanges(layout: Layout, wants_reply: bool, runs: int, inner: int) -
                 receiver.publish()
                 reply = await client.push(url, sender.frame(wants_reply=wants_reply))
                 if reply.model is not None:
-                    sender.receive(reply.model, "10.0.0.2")
+                    sender.receive(reply.model, "10.0.0.2", clock.now())
                 kept.append(reply.model)
                 del kept[0]
             times.append((time.process_time() - start) / inner)

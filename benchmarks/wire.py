@@ -135,7 +135,7 @@ class _Service:
         self._latest = model
         return frame(self._vector) if model.head.wants_reply else None
 
-    def receive_hello(self, hello: Hello, source: str, size: int) -> bytes:
+    async def receive_hello(self, hello: Hello, source: str, size: int) -> bytes:
         return encode_hello(hello)
 
     def snapshot(self) -> tuple[str, Chunks]:

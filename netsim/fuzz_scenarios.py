@@ -19,8 +19,8 @@ from netsim.population import devices
 from netsim.scenario import Scenario
 from netsim.scenario_file import scenario_of
 from netsim.settling import SETTLE
+from p2pfl.arrival import JOIN_DEADLINE
 from p2pfl.config import build
-from p2pfl.node import JOIN_DEADLINE
 
 Rng = np.random.Generator
 Keys = dict[str, object]

@@ -25,7 +25,7 @@ from netsim.network import Account
 from netsim.population import Device, devices
 from netsim.scenario import Scenario
 from netsim.settling import Settled
-from p2pfl import courier, node
+from p2pfl import arrival, courier
 from p2pfl.gossip import deadlines
 from p2pfl.learning.learner import FitPlan
 
@@ -113,7 +113,7 @@ def budget(scenario: Scenario, index: int, device: Device, started: Line) -> Bud
     exchange = deadlines.longest(size)
     # One settle exchange: the pause before it, one under way to wait for, a hello if need be, the exchange.
     settle = gossip.interval + 2 * exchange + deadlines.longest(courier.HELLO_BYTES)
-    joining = 2 * node.JOIN_DEADLINE + size / node.JOIN_RATE
+    joining = 2 * arrival.JOIN_DEADLINE + size / arrival.JOIN_RATE
     return Budget(
         waiting=joining / device.rate,
         training=PATIENCE * (plan.samples / device.speed + gossip.interval / device.rate),

@@ -48,7 +48,7 @@ def node_configs(
         node = replace(
             node,
             listen=f"{addresses[index]}:{BACK}",
-            advertise=url(addresses[index]),
+            advertise=node.advertise or url(addresses[index]),
             call_from=addresses[index],
             shard=f"{index}/{config.nodes}",
             seed=node_seed(config.seed, index),

@@ -106,13 +106,17 @@ class Member:
     def crash(self) -> None:
         """Gone at once, without a word: nothing that it does while it ends is seen."""
         self._heard = _nothing
-        self._end("down")
+        self.status = "down"
+        self.hung = False  # a hung process dies as it is: its host answers nothing of what it holds
+        self._scope.cancel()
 
     def leave(self) -> None:
         """Stopped in good order, for which a hung process has to go on."""
         if self.hung:
             self.resume()
-        self._end("left")
+        self.status = "left"
+        if self.node is not None:
+            self.node.leave()
 
     def hang(self) -> None:
         self.hung = True
@@ -127,11 +131,6 @@ class Member:
         self._config = replace(self._config, peers=peers)
         if self.node is not None and self.status == "up":
             self.node.set_peers(peers)
-
-    def _end(self, status: Status) -> None:
-        self.status = status
-        self.hung = False  # a hung process dies as it is: its host answers nothing of what it holds
-        self._scope.cancel()
 
     async def _save(self, checkpoint: Checkpoint) -> None:
         self._saved = checkpoint
@@ -166,6 +165,7 @@ class Member:
             observe=heard,
             save=self._save if self._keeps else None,
             resume=resume,
+            incarnation=self._life + 1,
         )
 
     def _alive(self, life: int) -> Observe:

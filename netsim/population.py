@@ -14,7 +14,7 @@ from netsim.config import EVALUATED_NODES, SimConfig
 from netsim.links import ScenarioLinks
 from netsim.scenario import Scenario
 from netsim.units import parse_amount, parse_duration, parse_rate
-from p2pfl.config import NodeConfig
+from p2pfl.config import NOWHERE, NodeConfig
 from p2pfl.gossip.messages import Vector
 
 # What a node's child generators are for: the third word of their seed.
@@ -156,6 +156,7 @@ def node_config(scenario: Scenario, index: int, peers: tuple[str, ...], *, evalu
         gossip = replace(gossip, fixed_peers=True, view_size=max(gossip.view_size, len(peers)))
     return NodeConfig(
         name=f"n{index}",
+        advertise=NOWHERE if index in scenario.nat else None,
         peers=peers,
         seed=config.seed,
         data=config.data,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from netsim.journal import read
+from p2pfl.events import MODEL_MODES
 
 # What strikes; the others end what lasted.
 STRIKES = ("crash", "leave", "join", "hang", "cut")
@@ -36,7 +37,7 @@ def summarise(path: Path) -> dict[str, Any]:
             case "run-started":
                 config = values["config"]
             case "exchanged":
-                exchanges += values["mode"] != "hello" and values["outcome"] == "ok"
+                exchanges += values["mode"] in MODEL_MODES and values["outcome"] == "ok"
                 sent += values["sent"]
             case "served":
                 sent += values["sent"]

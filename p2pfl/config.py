@@ -28,6 +28,9 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 
 T = TypeVar("T")
 
+# --advertise of a node that nobody can call.
+NOWHERE = "none"
+
 # A name or an IPv4 address, or an IPv6 address in brackets; no user:password@ in front.
 _HOST = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?|\[[0-9A-Fa-f:.]+\]")
 
@@ -152,6 +155,9 @@ class GossipConfig:
     )
     codec: Codec = option("f32", "How weights travel: f32, f16 (half the bytes), or either with +deflate.")
     view_size: int = option(64, "Most peers that a node remembers.")
+    probe_interval: float = option(
+        1.0, "Time between a node's probes of its peers, in seconds; whoever dies is noticed some ten later."
+    )
     fixed_peers: bool = option(
         False,
         "Exchange with the peers given and with no others, however many they are: none are learnt, none are "
@@ -163,6 +169,7 @@ class GossipConfig:
         check(self.settle >= 0, "settle must be 0 or more")
         check(0 <= self.interval < float("inf"), "interval must be 0 or more seconds")
         check(self.view_size >= 1, "view-size must be at least 1")
+        check(0.01 <= self.probe_interval <= 86_400, "probe-interval must be 0.01 to 86400 seconds")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,7 +188,9 @@ class NodeConfig:
 
     listen: str = option("127.0.0.1:8470", "HOST:PORT to listen on; port 0 takes a free one.")
     advertise: str | None = option(
-        None, "URL under which peers reach this node. [default: the listening address]"
+        None,
+        "URL under which peers reach this node; none: they cannot, for instance behind a home router. "
+        "[default: the listening address]",
     )
     call_from: str | None = option(
         None,
@@ -211,7 +220,8 @@ class NodeConfig:
         parse_shard(self.shard)
         for peer in self.peers:
             check_url("peers", peer)
-        if self.advertise is not None:
+        if self.advertise not in (None, NOWHERE):
+            assert self.advertise is not None
             check_url("advertise", self.advertise)
         if self.call_from is not None:
             check_address("call-from", self.call_from)

@@ -6,6 +6,7 @@ which one, and of the same task, before any weights are sent to it.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -15,15 +16,13 @@ import trio
 from p2pfl.clock import Clock
 from p2pfl.config import GossipMode
 from p2pfl.errors import BadAnswer, FrameError, PeerError, Refused, TimedOut, WrongLayout, WrongTask
-from p2pfl.events import Exchanged, Observe, PeerAdded, PeerDropped
+from p2pfl.events import MODEL_MODES, Exchanged, Mode, Observe, PeerAdded, PeerDropped
 from p2pfl.gossip import deadlines
-from p2pfl.gossip.messages import Model
+from p2pfl.gossip.messages import Ask, Hello, Model, ViewEntry
 from p2pfl.gossip.protocol import Gossip
 from p2pfl.gossip.view import Contact
 from p2pfl.network.client import PeerClient, Reply
 from p2pfl.service import NodeService
-
-Mode = Literal["hello", "push", "pull", "push-pull"]
 
 # Bytes of a hello, generously; for its deadline only.
 HELLO_BYTES = 4096
@@ -103,6 +102,11 @@ class Courier:
         chosen = self._gossip.view.pick(2, self._clock.now(), explore=False)
         return next((contact for contact in chosen if contact is not self._partner), None)
 
+    def call(self, contact: Contact) -> None:
+        """Start a hello to a contact; returns at once."""
+        if not contact.busy:
+            self._start(contact, "hello")
+
     def call_strangers(self) -> None:
         """Start a hello to each contact that has not answered and may be called now; returns at once."""
         for contact in self._gossip.view.strangers(self._clock.now()):
@@ -141,23 +145,56 @@ class Courier:
 
     async def hello(self, contact: Contact) -> bool:
         """Make sure who is at this address; True if it is (now) a live contact."""
-        await self._request(contact, "hello", deadlines.longest(HELLO_BYTES), None)
+        contact.busy = True
+        try:
+            await self.greeting(contact, "hello", deadlines.longest(HELLO_BYTES))
+        finally:
+            contact.busy = False
         return contact.state == "live" and self._gossip.view.knows(contact)
+
+    async def greeting(
+        self, contact: Contact, mode: Mode, seconds: float, ask: Ask = "", target: ViewEntry | None = None
+    ) -> Hello | None:
+        """A hello and its answer within `seconds`, also beside an exchange with that contact; None if there
+        was no answer."""
+        heard: list[Hello] = []
+
+        async def send() -> Reply:
+            mine = self._gossip.hello(contact.id, ask=ask, target=target)
+            theirs, reply = await self._client.hello(contact.url, mine)
+            source = _host(reply, contact)
+            self._met(contact, theirs.sender.id, source)
+            self._gossip.heard(theirs, source, self._clock.now())
+            heard.append(theirs)
+            return reply
+
+        took = await self._request(contact, mode, seconds, send)
+        if not heard:
+            return None
+        if took is not None and not ask:
+            contact.round_trip = contact.round_trip.measured(took)
+        return heard[0]
 
     async def exchange(
         self, contact: Contact, mode: GossipMode, seconds: float, models: list[Model] | None = None
     ) -> None:
         """One exchange within `seconds`; what comes back goes to `models`, or the inbox if that is None."""
         if contact.state == "live" or await self.hello(contact):
-            await self._request(contact, mode, seconds, models)
+            contact.busy = True
+            try:
+                took = await self._request(contact, mode, seconds, lambda: self._send(contact, mode, models))
+            finally:
+                contact.busy = False
+            if took is not None:
+                self._round_trip = self._round_trip.measured(took)
 
-    def _start(self, contact: Contact, mode: Mode) -> None:
+    def _start(self, contact: Contact, mode: GossipMode | Literal["hello"]) -> None:
         """A request in a task of its own; it counts from now on, not only once the task has begun."""
         contact.busy = True
         self._under_way += 1
         self._nursery.start_soon(self._tracked, contact, mode)
 
-    async def _tracked(self, contact: Contact, mode: Mode) -> None:
+    async def _tracked(self, contact: Contact, mode: GossipMode | Literal["hello"]) -> None:
         try:
             if mode == "hello":
                 await self.hello(contact)
@@ -172,31 +209,29 @@ class Courier:
             self._ended.set()
 
     async def _request(
-        self, contact: Contact, mode: Mode, seconds: float, models: list[Model] | None
-    ) -> None:
-        """One request, its outcome noted in the view and observed. Raises nothing of a peer's making."""
-        contact.busy = True
+        self, contact: Contact, mode: Mode, seconds: float, send: Callable[[], Awaitable[Reply]]
+    ) -> float | None:
+        """One request, its outcome noted in the view and observed. Raises nothing of a peer's making.
+
+        Returns the seconds it took if it was answered.
+        """
         started = self._clock.now()
         reply: Reply | None = None
         error: PeerError | None = None
         try:
             with self._clock.deadline(seconds) as scope:
-                reply = await self._send(contact, mode, models)
+                reply = await send()
             if scope.cancelled_caught:
                 error = TimedOut(f"no answer within {seconds:.1f} s")
         except PeerError as caught:
             error = caught
-        finally:
-            contact.busy = False
         took = self._clock.now() - started
         if error is not None:
             self._failed(contact, error)
-        elif mode != "hello":
-            self._round_trip = self._round_trip.measured(took)
         sent, received = (reply.sent, reply.received) if reply else (0, 0)
         contact.bytes_out += sent
         contact.bytes_in += received
-        contact.exchanges_out += mode != "hello" and error is None
+        contact.exchanges_out += mode in MODEL_MODES and error is None
         self._observe(
             Exchanged(
                 mode=mode,
@@ -210,15 +245,10 @@ class Courier:
                 detail=str(error) if error else "",
             )
         )
+        return took if error is None else None
 
-    async def _send(self, contact: Contact, mode: Mode, models: list[Model] | None) -> Reply:
+    async def _send(self, contact: Contact, mode: GossipMode, models: list[Model] | None) -> Reply:
         gossip = self._gossip
-        if mode == "hello":
-            hello, reply = await self._client.hello(contact.url, gossip.hello())
-            source = _host(reply, contact)
-            self._met(contact, hello.sender.id, source)
-            gossip.heard(hello, source)
-            return reply
         if mode == "pull":
             reply, contact.etag = await self._client.pull(contact.url, contact.etag)
         else:
@@ -228,7 +258,7 @@ class Courier:
             if sender.id != contact.id:
                 raise BadAnswer(f"{contact.url} answered as {sender.id[:8]}, not {contact.id[:8]}")
             if models is None:
-                gossip.receive(reply.model, _host(reply, contact))
+                gossip.receive(reply.model, _host(reply, contact), self._clock.now())
                 self._service.heard_news()
             else:
                 models.append(reply.model)

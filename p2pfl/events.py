@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from p2pfl.gossip.messages import NodeState
+from p2pfl.gossip.messages import NodeState, Standing
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,10 @@ class Event:
 
 
 Observe = Callable[[Event], None]
+
+# Requests: a hello makes acquainted, a probe asks whether somebody is there, a sync compares what is known.
+Mode = Literal["hello", "probe", "sync", "push", "pull", "push-pull"]
+MODEL_MODES: tuple[Mode, ...] = ("push", "pull", "push-pull")
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,16 @@ class PeerDropped(Event):
     peer: str
     url: str
     reason: str
+
+
+@dataclass(frozen=True)
+class StandingChanged(Event):
+    """What this node holds of another: alive, suspect, dead or left. first: it did not know of it before."""
+
+    peer: str
+    url: str
+    standing: Standing
+    first: bool
 
 
 @dataclass(frozen=True)
@@ -130,12 +144,12 @@ class Published(Event):
 
 @dataclass(frozen=True)
 class Exchanged(Event):
-    """One request of ours: hello, push, pull or push-pull. outcome: "ok" or the failure's reason.
+    """One request of ours. outcome: "ok" or the failure's reason.
 
     sent, received: bytes of the bodies. got_model: a model came back and went to the inbox.
     """
 
-    mode: Literal["hello", "push", "pull", "push-pull"]
+    mode: Mode
     peer: str
     url: str
     sent: int
@@ -150,7 +164,7 @@ class Exchanged(Event):
 class Served(Event):
     """One request of a peer that we answered with success. received, sent: bytes of the bodies."""
 
-    mode: Literal["hello", "push", "pull", "push-pull"]
+    mode: Mode
     peer: str
     received: int
     sent: int

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 import trio
 
+from p2pfl import arrival
 from p2pfl.clock import Clock
 from p2pfl.config import NodeConfig, check_url
 from p2pfl.courier import Courier
@@ -25,7 +26,6 @@ from p2pfl.events import (
     Checkpointed,
     Diverged,
     Evaluated,
-    Joined,
     Merged,
     Observe,
     PeerDropped,
@@ -36,29 +36,25 @@ from p2pfl.events import (
     Stopped,
     Trained,
 )
-from p2pfl.gossip.addresses import open_host
+from p2pfl.gossip.addresses import presented
 from p2pfl.gossip.codec import decode_hello, encode_hello
-from p2pfl.gossip.messages import Layout, Model, NodeState, Task, Vector
+from p2pfl.gossip.messages import Layout, NodeState, Task, Vector
 from p2pfl.gossip.protocol import Gossip, Merge
 from p2pfl.gossip.snapshot import all_finite
 from p2pfl.learning.learner import FitPlan, FitResult
 from p2pfl.learning.partition import Shard
 from p2pfl.network.app import make_app
 from p2pfl.network.client import PeerClient
+from p2pfl.news import News
+from p2pfl.prober import Prober
 from p2pfl.seams import Compute, Network, Save
 from p2pfl.service import NodeService, Score
 from p2pfl.storage.checkpoint import Checkpoint
 
 log = logging.getLogger(__name__)
 
-# A node asks this many random peers how far they are before it starts, and joins those that are ahead.
-JOIN_PEERS = 5
-# Longest time for that, in seconds: a peer that does not answer does not keep the node from training.
-JOIN_DEADLINE = 5.0
-# To fetch their models it waits longer by a model's size at this rate, in bytes a second.
-JOIN_RATE = 5_000_000
-# While a node waits for company it asks one of its peers for news this often, in seconds.
-REACQUAINT = 1.0
+# Longest time to say farewell to some peers, in seconds, by the node's clock.
+FAREWELL = 1.0
 # Longest time to close connections when the node stops, in seconds.
 CLOSING = 0.5
 
@@ -66,7 +62,7 @@ CLOSING = 0.5
 class Node:
     """initial: (P,) float32, the weights to start from.  resume: the last checkpoint, if there is one.
 
-    save: None if the node keeps nothing over a restart.
+    save: None if the node keeps nothing over a restart.  incarnation: higher with each start of this id.
     """
 
     def __init__(
@@ -85,6 +81,7 @@ class Node:
         observe: Observe,
         save: Save | None = None,
         resume: Checkpoint | None = None,
+        incarnation: int = 0,
     ) -> None:
         self.done = trio.Event()
         self.config = config
@@ -98,12 +95,14 @@ class Node:
             samples=shard.samples,
             peers=config.peers,
             rng=rng,
+            incarnation=incarnation,
         )
         self._shard = shard
         self._compute = compute
         self._network = network
         self._clock = clock
         self._rng = rng
+        self._probing = rng.spawn(1)[0]  # or probes would change what is trained with
         self._save = save
         self._observe = observe
         self._optimiser: Vector = np.empty(0, np.float32)
@@ -112,14 +111,16 @@ class Node:
             self.gossip.resume(resume.weights, resume.age, resume.round, resume.version)
             self._optimiser = resume.optimiser
         self._courier: Courier | None = None  # while it runs
-        self._news = trio.Event()
+        self._news = News(clock)
+        self._leaving = trio.Event()
         self._fit_seconds = 0.0
         self._last_tell = -np.inf
         self.service = NodeService(
             self.gossip,
             data_fingerprint=shard.fingerprint,
+            now=clock.now,
             observe=observe,
-            on_news=lambda: self._news.set(),
+            on_news=self._news.came,
         )
         self.service.score = Score(self.gossip.round, self.gossip.age)
 
@@ -132,7 +133,7 @@ class Node:
         try:
             async with trio.open_nursery() as nursery:
                 url = await nursery.start(self._network.serve, app)
-                self.gossip.url = (self.config.advertise or open_host(url)).rstrip("/")
+                self.gossip.url = presented(self.config.advertise, url)
                 self._check_presentable()
                 self.gossip.view.listens_at(url)
                 client = PeerClient(self._network.transport(), self.gossip.task, self.gossip.layout)
@@ -142,8 +143,12 @@ class Node:
                     self._started()
                     if not self._resumed:
                         await self._checkpoint()  # its id is its own from now on
+                    prober = self._prober(courier, nursery)
+                    nursery.start_soon(prober.run)
+                    nursery.start_soon(self._say_farewell, prober, nursery.cancel_scope)
                     task_status.started(url)
                     await self._live(courier)
+                    await self._part(prober)
                 finally:
                     self._courier = None
                     with trio.move_on_after(CLOSING, shield=True):
@@ -151,6 +156,23 @@ class Node:
                 nursery.cancel_scope.cancel()
         finally:
             self._observe(Stopped(self.gossip.round, self.gossip.state))
+
+    def leave(self) -> None:
+        """Stop in good order: peers are told, so that they need not find out. run() returns soon after."""
+        self._leaving.set()
+
+    def _prober(self, courier: Courier, nursery: trio.Nursery) -> Prober:
+        period = self.config.gossip.probe_interval
+        return Prober(self.gossip, self.service, courier, self._clock, self._probing, nursery, period)
+
+    async def _say_farewell(self, prober: Prober, scope: trio.CancelScope) -> None:
+        await self._leaving.wait()
+        await self._part(prober)
+        scope.cancel()
+
+    async def _part(self, prober: Prober) -> None:
+        with self._clock.deadline(FAREWELL):
+            await prober.leave()
 
     def set_peers(self, urls: Sequence[str]) -> None:
         """From now on these are the configured peers; those not met yet are called at once.
@@ -165,9 +187,9 @@ class Node:
             self._courier.call_strangers()
 
     async def _live(self, courier: Courier) -> None:
-        await self._meet(courier)
+        await arrival.meet(self.config, self.gossip, courier, self._clock, self._rng, self._news)
         if not self._resumed:
-            await self._join(courier)
+            await arrival.join(self.gossip, courier, self._clock, self._rng, self._observe)
         self._enter("training")
         rounds = self.config.training.rounds
         while rounds == 0 or self.gossip.round < rounds:
@@ -182,43 +204,6 @@ class Node:
         self.done.set()
         courier.announce_done(to_all=self.config.exit_when_done)
         await self._stay(courier)
-
-    # -- before training
-
-    async def _meet(self, courier: Courier) -> None:
-        """Make acquaintance: say hello to the configured peers, and wait for --min-peers if asked to."""
-        wanted = self.config.min_peers
-        if not self.gossip.view.contacts() and not wanted:
-            return
-        with self._clock.deadline(self.config.wait if wanted else JOIN_DEADLINE):
-            await courier.greet(None if wanted else JOIN_PEERS, self._rng)
-            while len(self.gossip.view.live()) < wanted:
-                news = self._next_news()
-                await courier.greet(None, self._rng)
-                if len(self.gossip.view.live()) >= wanted:
-                    break
-                again, retry = self._clock.now() + REACQUAINT, self.gossip.view.next_retry()
-                await self._until(news, again if retry is None else min(again, retry))
-                if not news.is_set():
-                    await courier.ask_around()
-        if len(self.gossip.view.live()) < wanted:
-            log.warning(
-                "peers=%d wanted=%d training without the others", len(self.gossip.view.live()), wanted
-            )
-
-    async def _join(self, courier: Courier) -> None:
-        """If peers have trained already, start from the median of some of them."""
-        ahead = [contact for contact in self.gossip.view.live() if contact.round > 0]
-        if not ahead:
-            return
-        chosen = [ahead[i] for i in self._rng.permutation(len(ahead))[:JOIN_PEERS]]
-        models: list[Model] = []
-        with self._clock.deadline(JOIN_DEADLINE + 4 * self.gossip.layout.size / JOIN_RATE):
-            async with trio.open_nursery() as nursery:
-                for contact in chosen:
-                    nursery.start_soon(courier.fetch, contact, models)
-        if self.gossip.join(models):
-            self._observe(Joined(tuple(model.head.sender.id for model in models), self.gossip.age))
 
     # -- the loop
 
@@ -286,7 +271,7 @@ class Node:
         owed, stale = 0, False  # push-pulls still to do; merged since the last evaluation
         with self._clock.deadline(self.config.linger if self.config.exit_when_done else np.inf):
             while not (self.config.exit_when_done and self._all_done()):
-                news = self._next_news()
+                news = self._news.next()
                 if (merged := self._merge()) is not None:
                     self._publish()
                     stale = True
@@ -296,7 +281,7 @@ class Node:
                 if not (stale or owed):
                     await news.wait()
                 elif self._clock.now() < self._last_tell + interval:
-                    await self._until(news, self._last_tell + interval)
+                    await self._news.until(news, self._last_tell + interval)
                 else:
                     self._last_tell = self._clock.now()
                     if owed:
@@ -310,7 +295,8 @@ class Node:
             await self._evaluate()
 
     def _all_done(self) -> bool:
-        return all(contact.node_state == "done" for contact in self.gossip.view.live())
+        callers = (member.state for member in self.gossip.membership.uncallable())
+        return all(state == "done" for state in (*(c.node_state for c in self.gossip.view.live()), *callers))
 
     # -- small steps
 
@@ -397,15 +383,3 @@ class Node:
     async def _pace(self, ahead: float) -> None:
         """Sleep until `ahead` seconds before the interval since the last exchange is over."""
         await self._clock.sleep(self._last_tell + self.config.gossip.interval - ahead - self._clock.now())
-
-    def _next_news(self) -> trio.Event:
-        """An event that is set when a peer says something from now on."""
-        if self._news.is_set():
-            self._news = trio.Event()
-        return self._news
-
-    async def _until(self, news: trio.Event, at: float) -> None:
-        """Wait for `news`, at most until `at` by the node's clock, or a microsecond longer: rounded, a wait
-        of less may be none at all, and whoever asks again would never see its time come."""
-        with self._clock.deadline(max(1e-6, at - self._clock.now())):
-            await news.wait()

@@ -7,17 +7,25 @@ snapshot.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from p2pfl.errors import PeerError, Refused
-from p2pfl.events import Observe, Rejected, Served
+from p2pfl.events import MODEL_MODES, Mode, Observe, Rejected, Served, StandingChanged
 from p2pfl.gossip.codec import encode_hello
-from p2pfl.gossip.messages import Hello, Layout, Model, Sender, Task
+from p2pfl.gossip.messages import Hello, Layout, Model, Sender, Task, ViewEntry
 from p2pfl.gossip.protocol import Gossip
 
 # Refusals that the status shows with their details; the counters hold all of them.
 SHOWN_REFUSALS = 8
+
+
+# Whether somebody whom a peer cannot reach answers us; source: the address that asks.
+Reach = Callable[[ViewEntry, str], Awaitable[bool]]
+
+
+async def _reaches_nobody(target: ViewEntry, source: str) -> bool:
+    return False
 
 
 @dataclass(frozen=True)
@@ -38,12 +46,15 @@ class NodeService:
         gossip: Gossip,
         *,
         data_fingerprint: str,
+        now: Callable[[], float],
         observe: Observe,
         on_news: Callable[[], None],
     ) -> None:
+        self.reach: Reach = _reaches_nobody
         self.score = Score()
         self._gossip = gossip
         self._data_fingerprint = data_fingerprint
+        self._now = now
         self._observe = observe
         self._on_news = on_news
         self._rejected: Counter[str] = Counter()
@@ -61,19 +72,25 @@ class NodeService:
         """A valid model was posted; the reply frame of a push-pull, None for a push."""
         reply = self._gossip.frame() if model.head.wants_reply else None
         sent = sum(len(chunk) for chunk in reply) if reply else 0
-        if not self._gossip.receive(model, source):
+        if not self._gossip.receive(model, source, self._now()):
             self._count(
                 "inbox-full", source, model.head.sender.id, "the inbox is full of better known senders"
             )
         self._served("push-pull" if reply else "push", model.head.sender, source, size, sent)
         return reply
 
-    def receive_hello(self, hello: Hello, source: str, size: int) -> bytes:
-        contact = self._gossip.heard(hello, source)
+    async def receive_hello(self, hello: Hello, source: str, size: int) -> bytes:
+        contact = self._gossip.heard(hello, source, self._now())
         if contact is not None and hello.sender.state == "done":
             contact.awaits_us = True
-        answer = encode_hello(self._gossip.hello())
-        self._served("hello", hello.sender, source, size, len(answer))
+        reached = None
+        if hello.target is not None:
+            reached = await self.reach(hello.target, source)
+        to = hello.sender.id if contact is not None else ""
+        answer = encode_hello(
+            self._gossip.hello(to, ask="sync" if hello.ask == "sync" else "", reached=reached)
+        )
+        self._served(hello.ask or "hello", hello.sender, source, size, len(answer))
         return answer
 
     def snapshot(self) -> tuple[str, tuple[bytes, memoryview]]:
@@ -116,17 +133,20 @@ class NodeService:
     def peers(self) -> list[dict[str, object]]:
         return [contact.as_dict() for contact in self._gossip.view.contacts()]
 
-    def _served(self, mode: str, sender: Sender, source: str, received: int, sent: int) -> None:
+    def _served(self, mode: Mode, sender: Sender, source: str, received: int, sent: int) -> None:
         contact = self._gossip.view.known(sender.id)
         if contact is not None:
             contact.bytes_in += received
             contact.bytes_out += sent
-            contact.exchanges_in += mode != "hello"
-        self._observe(Served(mode, sender.id, received, sent))  # type: ignore[arg-type]
+            contact.exchanges_in += mode in MODEL_MODES
+        self._observe(Served(mode, sender.id, received, sent))
         self.heard_news()
 
     def heard_news(self) -> None:
         """A peer said something, in a request or in an answer, or was found to be gone."""
+        changes, self._gossip.changes = self._gossip.changes, []
+        for member, standing, new in changes:
+            self._observe(StandingChanged(member.id, member.url, standing, new))
         self._on_news()
 
     def _count(self, reason: str, source: str, peer: str, detail: str) -> None:

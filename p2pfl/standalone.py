@@ -125,7 +125,7 @@ async def _main(
     )
     try:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_stop_on_signal, nursery.cancel_scope)
+            nursery.start_soon(_stop_on_signal, node, nursery.cancel_scope)
             await nursery.start(_reload_on_signal, node, reload)
             async with trio.open_nursery() as running:
                 url = await running.start(node.run)
@@ -138,10 +138,15 @@ async def _main(
     return 0
 
 
-async def _stop_on_signal(scope: trio.CancelScope) -> None:
+async def _stop_on_signal(node: Node, scope: trio.CancelScope) -> None:
+    """The first signal lets the node say farewell, the second stops it at once."""
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async for number in signals:
             log.info("signal=%s stopping", signal.Signals(number).name)
+            node.leave()
+            break
+        async for number in signals:
+            log.info("signal=%s stopping at once", signal.Signals(number).name)
             scope.cancel()
 
 

@@ -25,7 +25,7 @@ from netsim.report.amounts import plain
 from netsim.report.links import Links
 from netsim.report.story import Counts, Distance, Fault, Lap, Point, Story
 from p2pfl.errors import StorageError
-from p2pfl.events import Evaluated, Exchanged, Rejected, Served, Started, StateChanged, Stopped
+from p2pfl.events import MODEL_MODES, Evaluated, Exchanged, Rejected, Served, Started, StateChanged, Stopped
 
 # Points kept of one line. Of more, every second one goes: a picture has no more pixels across.
 LONGEST_LINE = 1024
@@ -138,7 +138,7 @@ class _Reader:
             self.story.failed[plain(line["outcome"])] += 1
         receiver = self._by_url.get(line["url"])
         if receiver is not None:
-            exchanged = line["mode"] != "hello" and line["outcome"] == "ok"
+            exchanged = line["mode"] in MODEL_MODES and line["outcome"] == "ok"
             self.story.links.add(node, receiver, line["sent"], model=exchanged)
 
     def _served(self, time: float, node: int, line: Any) -> None:

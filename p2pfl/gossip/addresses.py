@@ -7,6 +7,8 @@ from functools import lru_cache
 from typing import Literal
 from urllib.parse import urlsplit
 
+from p2pfl.config import NOWHERE
+
 KNOWN = 16_384
 """Addresses whose reading is remembered: of at most 256 characters each, so 8 MiB at the very most."""
 
@@ -17,6 +19,13 @@ def open_host(url: str) -> str:
     """The address to tell peers: a wildcard host is left out, for the receiver to fill in."""
     parts = urlsplit(url)
     return f"{parts.scheme}://:{parts.port}" if parts.hostname in _WILDCARDS else url
+
+
+def presented(advertise: str | None, listens_at: str) -> str:
+    """The address by which a node presents itself; "" if it cannot be called. advertise: as in NodeConfig."""
+    if advertise == NOWHERE:
+        return ""
+    return (advertise or open_host(listens_at)).rstrip("/")
 
 
 def complete(url: str, source: str) -> str:

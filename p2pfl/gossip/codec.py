@@ -60,7 +60,7 @@ def encode_weights(weights: Vector, codec: str = "f32") -> Payload:
 def encode_model(head: ModelHead, payload: Payload) -> tuple[bytes, memoryview]:
     """The two chunks of a model frame. Raises DataError if the task's description does not fit."""
     entries: dict[str, object] = {"v": PROTOCOL_VERSION, "kind": "model"}
-    entries |= fields.of_sender(head.sender, head.task, head.fingerprint, head.view)
+    entries |= fields.of_sender(head.sender, head.task, head.fingerprint, head.view, head.news)
     entries |= {
         "round": head.round,
         "version": head.version,
@@ -82,8 +82,9 @@ def largest_model(layout: Layout) -> int:
 def encode_hello(hello: Hello) -> bytes:
     """Raises DataError if the task's description does not fit."""
     entries: dict[str, object] = {"v": PROTOCOL_VERSION, "kind": "hello"}
-    entries |= fields.of_sender(hello.sender, hello.task, hello.fingerprint, hello.view)
+    entries |= fields.of_sender(hello.sender, hello.task, hello.fingerprint, hello.view, hello.news)
     entries["round"] = hello.round
+    entries |= fields.of_question(hello)
     return _fitting(seal(entries))
 
 
@@ -105,12 +106,17 @@ def decode_hello(body: bytes, task: Task, layout: Layout) -> Hello:
     if rest:
         raise Malformed(f"there are {len(rest)} bytes after the frame")
     entries = scanner.entries()
+    ask, target, reached = fields.question(entries)
     hello = Hello(
         sender=fields.sender(entries),
         task=fields.task(entries, task),
         fingerprint=fields.fingerprint(entries),
         round=fields.whole(entries, "round"),
         view=fields.view(entries),
+        news=fields.news(entries),
+        ask=ask,
+        target=target,
+        reached=reached,
     )
     scanner.check_sum()
     _check_same(hello, task, layout)
@@ -196,6 +202,7 @@ class ModelDecoder:
             samples=fields.whole(entries, "samples"),
             wants_reply=fields.flag(entries, "reply"),
             view=fields.view(entries),
+            news=fields.news(entries),
         )
         spec = fields.text(entries, "codec", fields.MAX_TEXT)
         count = fields.whole(entries, "n")

@@ -43,6 +43,16 @@ class RoundTrip:
         return min(longest(size), max(SHORTEST, 4 * (self.smoothed + self.deviation)))
 
 
+def probe(round_trip: RoundTrip, period: float) -> float:
+    """Seconds to wait for the answer to a probe: four usual times and deviations, at least half a period.
+
+    Nothing measured yet: PATIENCE, for the device may be slow.
+    """
+    if round_trip.smoothed is None:
+        return PATIENCE
+    return min(PATIENCE, max(period / 2, 4 * (round_trip.smoothed + round_trip.deviation)))
+
+
 def backoff(failures: int, jitter: float) -> float:
     """Seconds to leave an unreachable peer alone after its n-th failure in a row (n >= 1).
 

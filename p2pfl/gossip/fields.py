@@ -14,7 +14,18 @@ from typing import get_args
 from p2pfl.errors import BadField, MissingField
 from p2pfl.gossip.addresses import KNOWN
 from p2pfl.gossip.frame import shown
-from p2pfl.gossip.messages import NODE_STATES, NodeState, Sender, Task, ViewEntry
+from p2pfl.gossip.messages import (
+    ASKS,
+    NODE_STATES,
+    STANDINGS,
+    Ask,
+    Hello,
+    NodeState,
+    Rumour,
+    Sender,
+    Task,
+    ViewEntry,
+)
 
 MAX_COUNT = 2**53
 """Largest integer: the largest up to which every integer is a double, so that any client can count."""
@@ -25,6 +36,8 @@ MAX_CLASSES = 10_000
 MAX_URL = 256
 MAX_VIEW = 8
 """View entries in one message; more would let one peer fill a view."""
+MAX_NEWS = 64
+"""Rumours in one message."""
 
 Entries = Mapping[str, object]
 
@@ -57,7 +70,13 @@ def _is_url(url: str, empty_host: bool) -> bool:
     return bool(match["host"]) or empty_host
 
 
-def of_sender(sender: Sender, task: Task, fingerprint: str, view: tuple[ViewEntry, ...]) -> dict[str, object]:
+def of_sender(
+    sender: Sender,
+    task: Task,
+    fingerprint: str,
+    view: tuple[ViewEntry, ...],
+    news: tuple[Rumour, ...],
+) -> dict[str, object]:
     """What a model and a hello have in common, in the order of the wire.
 
     An entry of the view whose address is not as the protocol has it (a user may give a host that only this
@@ -71,7 +90,20 @@ def of_sender(sender: Sender, task: Task, fingerprint: str, view: tuple[ViewEntr
         "task": task.entries,
         "layout": fingerprint,
         "view": [entry for entry in view if is_url(entry.url)],
+        "news": [rumour for rumour in news if _is_reach(rumour.url)],
     }
+
+
+def of_question(hello: Hello) -> dict[str, object]:
+    """What only some hellos have: nothing, a question, or an answer."""
+    entries: dict[str, object] = {}
+    if hello.ask:
+        entries["ask"] = hello.ask
+    if hello.target is not None:
+        entries["target"] = hello.target
+    if hello.reached is not None:
+        entries["reached"] = hello.reached
+    return entries
 
 
 def sender(entries: Entries) -> Sender:
@@ -86,18 +118,66 @@ def sender(entries: Entries) -> Sender:
 
 
 def view(entries: Entries) -> tuple[ViewEntry, ...]:
-    members = _list("view", required(entries, "view"), 0, MAX_VIEW)
-    found = []
-    for member in members:
-        if type(member) is not list or len(member) != 2:
-            raise BadField("view must be a list of [id, url]")
-        id, url = member
-        if type(url) is not str or not is_url(url):
-            raise BadField(f"view has the address {shown(url)}, not http(s)://host:port")
-        if type(id) is not str or len(id) > MAX_NAME or not _is_id(id):
-            raise _bad_id("view", id)
-        found.append(ViewEntry(id, url))
-    return tuple(found)
+    return tuple(_entry("view", item) for item in _list("view", required(entries, "view"), 0, MAX_VIEW))
+
+
+def news(entries: Entries) -> tuple[Rumour, ...]:
+    """() of a sender that spreads none."""
+    if "news" not in entries:
+        return ()
+    return tuple(_rumour(item) for item in _list("news", entries["news"], 0, MAX_NEWS))
+
+
+def question(entries: Entries) -> tuple[Ask, ViewEntry | None, bool | None]:
+    """(ask, target, reached) of a hello."""
+    ask = entries.get("ask", "")
+    if ask not in ASKS:
+        raise BadField(f"ask is {shown(ask)}, not one of {', '.join(filter(None, ASKS))}")
+    target = _entry("target", entries["target"]) if "target" in entries else None
+    if (ask == "probe") != (target is not None):
+        raise BadField("a hello that asks for a probe names its target, and no other does")
+    return ask, target, flag(entries, "reached") if "reached" in entries else None
+
+
+def _entry(key: str, member: object) -> ViewEntry:
+    if type(member) is not list or len(member) != 2:
+        raise BadField(f"{key} must have [id, url]")
+    id, url = member
+    if type(url) is not str or not is_url(url):
+        raise BadField(f"{key} has the address {shown(url)}, not http(s)://host:port")
+    return ViewEntry(_known_id(key, id), url)
+
+
+def _rumour(item: object) -> Rumour:
+    if type(item) is not list or len(item) != 6:
+        raise BadField("news must be a list of [id, url, standing, start, refuted, by]")
+    id, url, standing, start, refuted, by = item
+    if type(url) is not str or not _is_reach(url):
+        raise BadField(f"news has the address {shown(url)}, not '' or http(s)://host:port")
+    if standing not in STANDINGS:
+        raise BadField(f"news has the standing {shown(standing)}, not one of {', '.join(STANDINGS)}")
+    if by != "":
+        _known_id("news", by)
+    return Rumour(
+        _known_id("news", id),
+        url,
+        standing,
+        _whole("news: start", start, 0, MAX_COUNT),
+        _whole("news: refuted", refuted, 0, MAX_COUNT),
+        by,
+    )
+
+
+def _is_reach(url: str) -> bool:
+    """An address as a sender may give its own: with or without a host, or none."""
+    return not url or is_url(url, empty_host=True)
+
+
+def _known_id(key: str, value: object) -> str:
+    """As _id, for ids that are read over and over."""
+    if type(value) is not str or len(value) > MAX_NAME or not _is_id(value):
+        raise _bad_id(key, value)
+    return value
 
 
 def task(entries: Entries, ours: Task) -> Task:

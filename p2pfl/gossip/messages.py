@@ -20,6 +20,12 @@ Vector = npt.NDArray[np.float32]  # (P,) float32, contiguous
 NodeState = Literal["waiting", "training", "settling", "done"]
 NODE_STATES: tuple[NodeState, ...] = ("waiting", "training", "settling", "done")
 
+Standing = Literal["alive", "suspect", "dead", "left"]
+STANDINGS: tuple[Standing, ...] = ("alive", "suspect", "dead", "left")
+
+Ask = Literal["", "probe", "sync"]
+ASKS: tuple[Ask, ...] = ("", "probe", "sync")
+
 
 def _digest(value: object) -> str:
     """32 hex digits (BLAKE2b-128) of a value's canonical JSON: sorted keys, no spaces, ASCII."""
@@ -116,6 +122,26 @@ class ViewEntry(NamedTuple):
     url: str
 
 
+class Rumour(NamedTuple):
+    """What somebody says of a node's standing.
+
+    url: "" if it cannot be called.  start, refuted: the node's incarnation, which it alone raises: `start`
+    with each start, `refuted` when it hears that it is not alive. Compared as a pair; the higher is newer.
+    by: of a suspicion, who has it.
+    """
+
+    id: str
+    url: str
+    standing: Standing
+    start: int
+    refuted: int
+    by: str = ""
+
+    @property
+    def incarnation(self) -> tuple[int, int]:
+        return self.start, self.refuted
+
+
 @dataclass(frozen=True)
 class Sender:
     """Who speaks.
@@ -149,6 +175,7 @@ class ModelHead:
     samples: int
     wants_reply: bool = False
     view: tuple[ViewEntry, ...] = ()
+    news: tuple[Rumour, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -165,9 +192,12 @@ class Model:
 
 @dataclass(frozen=True)
 class Hello:
-    """A small message by which nodes make themselves and their view known, and are checked.
+    """A small message by which nodes make themselves and their view known, are checked and probed.
 
     Sent before the first exchange with an address, and answered with the receiver's own Hello.
+
+    ask: what else is wanted: "probe": to call `target` and say whether it was reached; "sync": as much news
+    as fits.  news: the sender's own standing first.  reached: in the answer to "probe".
     """
 
     sender: Sender
@@ -175,3 +205,7 @@ class Hello:
     fingerprint: str
     round: int
     view: tuple[ViewEntry, ...] = ()
+    news: tuple[Rumour, ...] = ()
+    ask: Ask = ""
+    target: ViewEntry | None = None
+    reached: bool | None = None

@@ -16,13 +16,17 @@ from p2pfl.config import GossipConfig
 from p2pfl.gossip import merge
 from p2pfl.gossip.addresses import complete
 from p2pfl.gossip.codec import Payload, encode_model, encode_weights
+from p2pfl.gossip.fields import MAX_COUNT, MAX_NEWS
 from p2pfl.gossip.inbox import Inbox, Unmerged, capacity_for
+from p2pfl.gossip.membership import Change, Membership
 from p2pfl.gossip.messages import (
+    Ask,
     Hello,
     Layout,
     Model,
     ModelHead,
     NodeState,
+    Rumour,
     Sender,
     Task,
     Vector,
@@ -66,6 +70,7 @@ class Gossip:
         samples: int,
         peers: tuple[str, ...],
         rng: np.random.Generator,
+        incarnation: int = 0,
     ) -> None:
         self.id = id
         self.name = name
@@ -79,6 +84,10 @@ class Gossip:
         self.state: NodeState = "waiting"
         self.url = ""
         self.view = View(id, config.view_size, peers, rng, fixed=config.fixed_peers)
+        self.membership = Membership(
+            id, start=incarnation, limit=config.view_size, period=config.probe_interval, rng=rng.spawn(1)[0]
+        )
+        self.changes: list[Change] = []  # of the membership, since whoever reports them took them over
         self._config = config
         self._inbox = Inbox(capacity_for(layout.size))
         self._merged: OrderedDict[str, bytes] = OrderedDict()
@@ -187,21 +196,32 @@ class Gossip:
             samples=self.samples,
             wants_reply=wants_reply,
             view=self.view.passed_on(),
+            news=self.membership.news(self.url),
         )
 
     def check_head_fits(self) -> None:
         """DataError if task and sender leave no room in a frame's head for a view of the longest urls."""
         host = ".".join(["x" * 59] * 4)
-        longest = ViewEntry("x" * 64, f"https://{host}:65535")
-        head = replace(self._head(wants_reply=True), view=(longest,) * PASSED_ON)
+        id, url = "x" * 64, f"https://{host}:65535"
+        rumour = Rumour(id, url, "suspect", MAX_COUNT, MAX_COUNT, id)
+        view, news = (ViewEntry(id, url),) * PASSED_ON, (rumour,) * MAX_NEWS
+        head = replace(self._head(wants_reply=True), view=view, news=news)
         encode_model(head, self._encoded())
 
     def etag(self) -> str:
         """Names the published weights: equal on two nodes that publish equal weights."""
         return f'"{self._encoded().digest.hex()}"'
 
-    def hello(self) -> Hello:
-        return Hello(self.sender(), self.task, self.layout.fingerprint, self.round, self.view.passed_on())
+    def hello(
+        self, to: str = "", *, ask: Ask = "", target: ViewEntry | None = None, reached: bool | None = None
+    ) -> Hello:
+        """to: the id of whom it goes to, if it is known.  A sync, and its answer, have all that fits."""
+        if ask != "sync":
+            view, news = self.view.passed_on(), self.membership.news(self.url, to)
+        else:
+            view, news = self.view.offer(), self.membership.everything(self.url, MAX_NEWS, to)
+        sender, fingerprint = self.sender(), self.layout.fingerprint
+        return Hello(sender, self.task, fingerprint, self.round, view, news, ask, target, reached)
 
     def sender(self) -> Sender:
         return Sender(self.id, self.url, self.state, self.name)
@@ -214,9 +234,9 @@ class Gossip:
 
     # -- what was heard
 
-    def receive(self, model: Model, source: str) -> bool:
+    def receive(self, model: Model, source: str, now: float) -> bool:
         """A valid model arrived from address `source`; False if the inbox had no room for it."""
-        contact = self.heard(model.head, source)
+        contact = self.heard(model.head, source, now)
         known = contact is not None and contact.source == source  # else anybody could speak in its name
         return self._inbox.put(model, source, known=known)
 
@@ -224,8 +244,8 @@ class Gossip:
         """These are the configured peers from now on; returns the contacts that left the view."""
         return self.view.set_configured(urls)
 
-    def heard(self, message: Hello | ModelHead, source: str) -> Contact | None:
-        """Somebody at `source` spoke: note its state, remember whom it names.
+    def heard(self, message: Hello | ModelHead, source: str, now: float) -> Contact | None:
+        """Somebody at `source` spoke: note its state and standing, remember whom it names.
 
         Returns its contact, if it is known.
         """
@@ -237,11 +257,42 @@ class Gossip:
         else:
             self.view.announced(sender.id, url, source)
         self.view.spoke(url)
+        # Nobody else speaks from where it answered us; who cannot be called can only be believed.
+        if contact.source == source if contact is not None else not url:
+            self._listen(message, contact.url if contact is not None else "", source, now)
         for entry in message.view:
             known = self.view.known(entry.id)
-            if known is None or known.state != "live":
+            gone = self.membership.standing(entry.id) in ("dead", "left")  # until there is news of its return
+            if not gone and (known is None or known.state != "live"):
                 self.view.announced(entry.id, complete(entry.url, source), source)
         return contact
+
+    def _listen(self, message: Hello | ModelHead, url: str, source: str, now: float) -> None:
+        """What a node that spoke beyond doubt says of itself and of others."""
+        membership, sender = self.membership, message.sender
+        found = [membership.heard(sender.id, url, now)]
+        if (member := membership.members.get(sender.id)) is not None:
+            member.state = sender.state
+        others = []
+        for rumour in message.news:
+            if rumour.id == sender.id:
+                found.append(membership.introduced(rumour))
+            else:
+                others.append(rumour)
+        found += membership.told(others, now)
+        self.apply(change for change in found if change is not None)
+        for rumour in others:
+            if rumour.url and membership.is_news_of_return(rumour):
+                self.view.announced(rumour.id, complete(rumour.url, source), source)
+
+    def apply(self, changes: Iterable[Change]) -> None:
+        """The view follows the membership: who is gone is not called, who is back is called at once."""
+        for change in changes:
+            self.changes.append(change)
+            if change.standing in ("dead", "left"):
+                self.view.gone(change.member.id)
+            elif change.standing == "alive":
+                self.view.spoke(change.member.url)
 
     def _is_news(self, model: Model) -> bool:
         """False for a snapshot that this sender's last merged one already was (a retry, a duplicate)."""

@@ -10,6 +10,7 @@ given.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -37,12 +38,16 @@ FORGET_AFTER = 8
 ANY_TIME = -math.inf
 
 
+NEVER_MEASURED = deadlines.RoundTrip()
+
+
 @dataclass(eq=False)
 class Contact:
     """One address. id: "" until it answered or was announced.  source: the host that it answered from.
 
     retry_at: not called before this time.  node_state, round: what it said last.
     etag: names the snapshot of it that we pulled last.  bytes and exchanges: model exchanges and hellos.
+    round_trip: of hellos and probes.  given: it was offered in the last shuffle, and may make room.
     """
 
     url: str
@@ -62,6 +67,8 @@ class Contact:
     bytes_out: int = 0
     exchanges_in: int = 0
     exchanges_out: int = 0
+    round_trip: deadlines.RoundTrip = NEVER_MEASURED
+    given: bool = False
     awaits_us: bool = False  # it is done and told us so: it waits to hear the same of us
 
     def as_dict(self) -> dict[str, object]:
@@ -104,6 +111,7 @@ class View:
         self._rng = rng
         self._contacts: dict[str, Contact] = {}  # by url
         self._answered: dict[str, Contact] = {}  # by id: those that are live or were
+        self._forgotten: deque[ViewEntry] = deque(maxlen=size)  # that once answered, the longest ago first
         self.set_configured(configured)
 
     def set_configured(self, urls: Iterable[str]) -> list[Contact]:
@@ -156,6 +164,45 @@ class View:
         if len(live) > PASSED_ON:
             live = self._sample(live, PASSED_ON)
         return tuple(ViewEntry(contact.id, contact.url) for contact in live)
+
+    def offer(self) -> tuple[ViewEntry, ...]:
+        """As passed_on(), for a shuffle: these are the first to make room for what comes back (Cyclon:
+        Voulgaris et al. 2005)."""
+        offered = self.passed_on()
+        for contact in self._answered.values():
+            contact.given = False
+        for entry in offered:
+            self._answered[entry.id].given = True
+        return offered
+
+    def is_full(self) -> bool:
+        """Whoever enters it displaces another."""
+        return not self._fixed and len(self._answered) >= self._size
+
+    def callable_ids(self) -> list[str]:
+        """Of those that answered."""
+        return list(self._answered)
+
+    def forgotten(self) -> list[ViewEntry]:
+        """Those that answered once, and are not in the view any more."""
+        return [entry for entry in self._forgotten if entry.url not in self._contacts]
+
+    def recall(self, entry: ViewEntry) -> Contact | None:
+        """Call one that was in the view before, or is; None if that may not be."""
+        contact = self._answered.get(entry.id) or self._contacts.get(entry.url)
+        if contact is None and not self._fixed and entry.url not in ("", self._own_url):
+            contact = self._contacts[entry.url] = Contact(entry.url, id=entry.id)
+        return contact if contact is not None and not contact.busy else None
+
+    def gone(self, id: str) -> None:
+        """This node is dead or has left: it leaves the view, unless the user named it."""
+        contact = self._answered.get(id)
+        if contact is None:
+            return
+        if contact.configured or self._fixed:
+            contact.state = "unreachable"
+        else:
+            self._drop(contact, "")
 
     def announced(self, id: str, url: str, source: str) -> bool:
         """Somebody at `source` named this node; True if it is a new address to call."""
@@ -269,6 +316,7 @@ class View:
             del self._contacts[contact.url]
         if self._answered.get(contact.id) is contact:
             del self._answered[contact.id]
+            self._forgotten.append(ViewEntry(contact.id, contact.url))
         return why
 
     def _sample(self, contacts: list[Contact], count: int) -> list[Contact]:
@@ -276,11 +324,16 @@ class View:
         return [contacts[i] for i in self._rng.permutation(len(contacts))[:count]]
 
     def _make_room(self) -> None:
-        """Forget one that answered before, so that at most `size` do: an unreachable one if there is one."""
+        """Forget one that answered before, so that at most `size` do: an unreachable one if there is one, or
+        one that went to the partner of the last shuffle."""
         if self._fixed or len(self._answered) < self._size:
             return
         held = [contact for contact in self._answered.values() if not contact.busy]
         removable = [c for c in held if not c.configured] or held
-        removable = [c for c in removable if c.state == "unreachable"] or removable
+        removable = (
+            [c for c in removable if c.state == "unreachable"]
+            or [c for c in removable if c.given]
+            or removable
+        )
         if removable:
             self._drop(removable[self._rng.integers(len(removable))], "replaced")

@@ -62,7 +62,7 @@ Chunks = tuple[bytes, memoryview]
 
 
 class Service(Protocol):
-    """What the application asks of the node. Nothing here waits."""
+    """What the application asks of the node. Nothing here waits, but for a hello that asks for a probe."""
 
     @property
     def task(self) -> Task: ...
@@ -73,7 +73,7 @@ class Service(Protocol):
     def receive_model(self, model: Model, source: str, size: int) -> Chunks | None:
         """A model was posted; the reply frame of a push-pull, or None. May raise a PeerError to refuse it."""
 
-    def receive_hello(self, hello: Hello, source: str, size: int) -> bytes:
+    async def receive_hello(self, hello: Hello, source: str, size: int) -> bytes:
         """A hello was posted; ours, encoded. May raise a PeerError to refuse it."""
 
     def snapshot(self) -> tuple[str, Chunks]:
@@ -259,7 +259,7 @@ class _Membership:
             await body.read(collect, self._clock, self._body_timeout)
             hello = decode_hello(bytes(data), service.task, service.layout)
             peer = hello.sender.id
-            answer = service.receive_hello(hello, source, len(data))
+            answer = await service.receive_hello(hello, source, len(data))
         except PeerError as error:
             await _refuse(service, error, source, peer, body, send)
             return

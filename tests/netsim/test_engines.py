@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from netsim.memory import descendants
+from p2pfl.events import MODEL_MODES
 from tests.netsim.stubs import processes_of
 from tests.netsim.whole import IMAGES, WholeRun, simulate
 
@@ -101,4 +102,4 @@ def test_the_same_faults_strike_on_both_engines_and_the_survivors_learn(tmp_path
 
 def model_bytes(run: WholeRun) -> int:
     """Sent with model exchanges by those who asked."""
-    return sum(line["sent"] for line in run.of("exchanged") if line["mode"] != "hello")
+    return sum(line["sent"] for line in run.of("exchanged") if line["mode"] in MODEL_MODES)

@@ -12,6 +12,7 @@ import netsim.virtual
 from netsim.journal import SIMULATOR
 from netsim.network import SimulatedNetwork
 from netsim.summary import summarise
+from p2pfl.events import MODEL_MODES
 from tests.netsim.whole import IMAGES, simulate
 
 KEYS = [
@@ -99,7 +100,7 @@ def test_exchanges_and_bytes_are_those_that_crossed_the_network(
 ) -> None:
     run = simulate(tmp_path, **flat)
     requests = run.of("exchanged")
-    models = [line for line in requests if line["mode"] != "hello" and line["outcome"] == "ok"]
+    models = [line for line in requests if line["mode"] in MODEL_MODES and line["outcome"] == "ok"]
     assert run.summary["exchanges"] == len(models) >= 4 * 2
 
     (network,) = networks

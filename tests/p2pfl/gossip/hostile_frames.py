@@ -84,6 +84,14 @@ def hello_frames(task: Task, layout: Layout) -> list[Hostile]:
         ("other task", _with(entries, task={**entries["task"], "name": "another"}), WrongTask),
         ("other layout", _with(entries, layout="0" * 32), WrongLayout),
         ("view of nine", _with(entries, view=[["n", "http://a:1"]] * 9), BadField),
+        ("unknown question", _with(entries, ask="shutdown"), BadField),
+        ("question that is none", _with(entries, ask=["probe"]), BadField),
+        ("probe of nobody", _with(entries, ask="probe"), BadField),
+        ("target of no probe", _with(entries, target=["n2", "http://192.0.2.8:8470"]), BadField),
+        ("target without id", _with(entries, ask="probe", target=["", "http://192.0.2.8:8470"]), BadField),
+        ("target with a path", _with(entries, ask="probe", target=["n2", "http://a:1/x"]), BadField),
+        ("target that is none", _with(entries, ask="probe", target=7), BadField),
+        ("answer that is none", _with(entries, reached=1), BadField),
     ]
     return [Hostile(f"hello, {name}", body, error) for name, body, error in found]
 
@@ -189,7 +197,8 @@ def _places(entries: dict[str, Any], payload: bytes) -> Found:
     yield "w as list", model(pairs, payload, w=[0.5]), BadField
     yield "w as extension", model(pairs, payload, w=msgpack.ExtType(1, payload[:8])), BadField
     for key, _ in pairs[2:]:
-        yield f"no {key}", _with(entries, payload, **{key: MISSING}), MissingField
+        if key != "news":  # which need not be there
+            yield f"no {key}", _with(entries, payload, **{key: MISSING}), MissingField
 
 
 def _fields(entries: dict[str, Any], payload: bytes) -> Found:
@@ -224,6 +233,26 @@ def _fields(entries: dict[str, Any], payload: bytes) -> Found:
         "name": ["x" * 65, "a\nb", "\x1b[2J", "a\u202eb", None, b"Ada"],
         "state": ["", "sleeping", "DONE", 1],
         "layout": ["", "0" * 31, "0" * 33, "G" * 32, "A" * 32, bytes(16), None],
+        "news": [
+            None,
+            {},
+            "n2",
+            ["n2"],
+            [["n2", node, "alive", 1, 0]],
+            [["n2", node, "alive", 1, 0, "", 1]],
+            [["n2", node, "alive", 1, 0, ""]] * 65,
+            [["n 2", node, "alive", 1, 0, ""]],
+            [["n2", "http://host:1/path", "alive", 1, 0, ""]],
+            [["n2", None, "alive", 1, 0, ""]],
+            [["n2", node, "undead", 1, 0, ""]],
+            [["n2", node, ["alive"], 1, 0, ""]],
+            [["n2", node, "alive", -1, 0, ""]],
+            [["n2", node, "alive", 1, 2**53 + 1, ""]],
+            [["n2", node, "alive", 1.0, 0, ""]],
+            [["n2", node, "alive", True, 0, ""]],
+            [["n2", node, "suspect", 1, 0, "a b"]],
+            [["n2", node, "suspect", 1, 0, None]],
+        ],
         "view": [
             None,
             {},

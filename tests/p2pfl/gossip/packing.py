@@ -51,6 +51,7 @@ def good_hello(task: Task, layout: Layout) -> dict[str, Any]:
         "task": task.as_dict(),
         "layout": layout.fingerprint,
         "view": [["n2", "http://192.0.2.8:8470"]],
+        "news": [["mallory", "http://192.0.2.66:8470", "alive", 1, 0, ""]],
         "round": 3,
     }
 

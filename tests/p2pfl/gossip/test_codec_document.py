@@ -93,7 +93,7 @@ def test_parameters_are_the_codes() -> None:
 
 def test_entries_are_those_of_our_frames_in_order() -> None:
     table = rows("key | in | type | meaning")
-    keys = [(row[0].strip("`"), row[1]) for row in table]
+    keys = [(row[0].strip("`"), row[1]) for row in table if row[1] != "hello"]
     model, _ = good_model(TASK, LAYOUT)
     assert [key for key, _ in keys] == [*model, "sum", "w"]
     assert [key for key, where in keys if where == "both"] == [*good_hello(TASK, LAYOUT), "sum"]

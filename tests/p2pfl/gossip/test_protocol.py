@@ -46,7 +46,7 @@ def test_a_push_is_merged_half_and_half():
     me, you = gossip("me"), gossip("you")
     train(me, 1.0)
     train(you, 3.0, samples=300)
-    assert me.receive(said(you), "10.0.0.2")
+    assert me.receive(said(you), "10.0.0.2", 0.0)
     merged = me.merge()
     assert merged is not None
     assert merged.senders == ("you",)
@@ -73,7 +73,7 @@ def test_who_is_done_counts_a_straggler_less_the_further_it_is_behind(mine, thei
     you.state, you.round = theirs, round - 1
     train(you, 3.0)
     me.state = mine
-    me.receive(said(you), "10.0.0.2")
+    me.receive(said(you), "10.0.0.2", 0.0)
     merged = me.merge()
     assert merged is not None
     assert merged.weights[1] == pytest.approx(share)
@@ -89,12 +89,12 @@ def test_nothing_in_the_inbox_changes_nothing():
 def test_a_model_delivered_twice_is_merged_once():
     me, you = gossip("me"), gossip("you")
     train(you, 3.0)
-    me.receive(said(you), "10.0.0.2")
+    me.receive(said(you), "10.0.0.2", 0.0)
     assert me.merge() is not None
-    me.receive(said(you), "10.0.0.2")
+    me.receive(said(you), "10.0.0.2", 0.0)
     assert me.merge() is None
     train(you, 4.0)
-    me.receive(said(you), "10.0.0.2")
+    me.receive(said(you), "10.0.0.2", 0.0)
     assert me.merge() is not None
 
 
@@ -102,15 +102,15 @@ def test_a_merge_tells_what_else_was_received_since_the_last_one():
     me, you, other = gossip("me"), gossip("you"), gossip("other")
     for value in (1.0, 2.0):
         train(you, value)
-        me.receive(said(you), "10.0.0.2")
+        me.receive(said(you), "10.0.0.2", 0.0)
     merged = me.merge()
     assert merged is not None
     assert (len(merged.senders), merged.unmerged) == (1, Unmerged(superseded=1))
-    me.receive(said(you), "10.0.0.2")
+    me.receive(said(you), "10.0.0.2", 0.0)
     assert me.merge() is None  # the same snapshot: told of with the next merge
-    me.receive(said(you), "10.0.0.2")
+    me.receive(said(you), "10.0.0.2", 0.0)
     train(other, 3.0)
-    me.receive(said(other), "10.0.0.3")
+    me.receive(said(other), "10.0.0.3", 0.0)
     merged = me.merge()
     assert merged is not None
     assert (merged.senders, merged.unmerged) == (("other",), Unmerged(repeated=2))
@@ -122,7 +122,7 @@ def test_the_memory_of_merged_senders_is_bounded():
     first = said(you)
     for i in range(REMEMBERED + 50):
         head = replace(first.head, sender=Sender(f"id{i}", "", "training"))
-        me.receive(replace(first, head=head), f"10.1.{i >> 8}.{i & 255}")
+        me.receive(replace(first, head=head), f"10.1.{i >> 8}.{i & 255}", 0.0)
         me.merge()
     assert len(me._merged) == REMEMBERED
 
@@ -168,15 +168,15 @@ def test_an_absurd_claim_is_clipped_before_it_weighs_anything(rule, share):
     train(me, 0.0)
     liar.samples = 10**9
     train(liar, 1.0, samples=10**12)
-    me.receive(said(liar), "10.0.0.2")
+    me.receive(said(liar), "10.0.0.2", 0.0)
     merged = me.merge()
     assert merged is not None
     # Median of (100, c) is (100 + c) / 2, so of two nobody is clipped; of three the liar is.
     me2, honest = gossip("me2", merge=rule), gossip("honest")
     train(me2, 0.0)
     train(honest, 0.0)
-    me2.receive(said(honest), "10.0.0.3")
-    me2.receive(said(liar), "10.0.0.2")
+    me2.receive(said(honest), "10.0.0.3", 0.0)
+    me2.receive(said(liar), "10.0.0.2", 0.0)
     merged = me2.merge()
     assert merged is not None
     assert merged.weights[2] == pytest.approx(4 / 6)
@@ -189,7 +189,7 @@ def test_a_senders_address_and_view_become_contacts_to_call():
     train(you, 1.0)
     model = said(you)
     model = replace(model, head=replace(model.head, view=(ViewEntry("third", "http://10.0.0.3:8470"),)))
-    me.receive(model, "10.0.0.2")
+    me.receive(model, "10.0.0.2", 0.0)
     assert {(c.id, c.url, c.state) for c in me.view.contacts()} == {
         ("you", "http://10.0.0.2:8470", "new"),
         ("third", "http://10.0.0.3:8470", "new"),
@@ -203,7 +203,7 @@ def test_what_a_known_peer_says_of_itself_is_noted():
     me.view.answered(contact, "you", "10.0.0.2")
     you.state = "done"
     train(you, 1.0)
-    me.receive(said(you), "10.0.0.2")
+    me.receive(said(you), "10.0.0.2", 0.0)
     assert (contact.node_state, contact.round) == ("done", 1)
 
 
@@ -213,7 +213,7 @@ def test_a_merge_that_overflows_keeps_the_own_model():
     for i in range(2):
         liar = gossip(f"liar{i}")
         train(liar, 3.4e38)
-        me.receive(said(liar), f"10.6.6.{i}")
+        me.receive(said(liar), f"10.6.6.{i}", 0.0)
     merged = me.merge()
     assert merged is not None
     assert merged.weights == (1.0, 0.0, 0.0)
@@ -236,9 +236,9 @@ def test_a_stolen_id_from_another_address_displaces_no_known_peers_model():
     for i, (contact, peer) in enumerate(zip(me.view.contacts(), peers, strict=False)):
         me.view.answered(contact, peer.id, f"10.0.1.{i}")
         train(peer, 1.0)
-        me.receive(said(peer), f"10.0.1.{i}")
+        me.receive(said(peer), f"10.0.1.{i}", 0.0)
     for peer in peers:
-        assert not me.receive(said(peer), "10.6.6.6")
+        assert not me.receive(said(peer), "10.6.6.6", 0.0)
     merged = me.merge()
     assert merged is not None
     assert len(merged.senders) == 64
@@ -270,7 +270,7 @@ def test_with_fixed_peers_a_strangers_model_is_merged_and_nobody_is_learnt():
     train(stranger, 1.0)
     model = said(stranger)
     model = replace(model, head=replace(model.head, view=(ViewEntry("third", "http://10.0.0.3:8470"),)))
-    assert me.receive(model, "10.0.0.9")
+    assert me.receive(model, "10.0.0.9", 0.0)
     assert me.merge() is not None
     assert [contact.url for contact in me.view.contacts()] == ["http://10.0.0.2:8470"]
     me.view.answered(me.view.contacts()[0], "you", "10.0.0.2")
@@ -289,7 +289,7 @@ def test_who_settles_with_its_last_rounds_model_still_speaks_as_one_that_trains(
     train(you, 3.0)
     you.state = "settling"  # before anybody was told
     me = gossip("me")
-    me.receive(said(you), "10.0.0.2")
+    me.receive(said(you), "10.0.0.2", 0.0)
     merged = me.merge()
     assert merged is not None
     assert merged.fresh

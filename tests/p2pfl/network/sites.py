@@ -73,7 +73,7 @@ class Site:
         self.models.append((model, source, size))
         return self.frame() if model.head.wants_reply else None
 
-    def receive_hello(self, hello: Hello, source: str, size: int) -> bytes:
+    async def receive_hello(self, hello: Hello, source: str, size: int) -> bytes:
         self.hellos.append((hello, source, size))
         return encode_hello(Hello(sender(self.id), self.task, self.layout.fingerprint, 7))
 
