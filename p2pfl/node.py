@@ -17,12 +17,12 @@ from collections.abc import Sequence
 import numpy as np
 import trio
 
+from p2pfl.checkpointing import Checkpointer
 from p2pfl.clock import Clock
 from p2pfl.config import NodeConfig, check_url
 from p2pfl.courier import Courier
 from p2pfl.errors import ConfigError, DataError, FrameError
 from p2pfl.events import (
-    Checkpointed,
     Diverged,
     Evaluated,
     Joined,
@@ -48,6 +48,7 @@ from p2pfl.network.client import PeerClient
 from p2pfl.seams import Compute, Network, Save
 from p2pfl.service import NodeService, Score
 from p2pfl.storage.checkpoint import Checkpoint
+from p2pfl.storage.health import StorageHealth
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ CLOSING = 0.5
 class Node:
     """initial: (P,) float32, the weights to start from.  resume: the last checkpoint, if there is one.
 
-    save: None if the node keeps nothing over a restart.
+    save: None if the node keeps nothing over a restart.  storage: shown in its status.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class Node:
         observe: Observe,
         save: Save | None = None,
         resume: Checkpoint | None = None,
+        storage: StorageHealth | None = None,
     ) -> None:
         self.done = trio.Event()
         self.config = config
@@ -104,12 +106,13 @@ class Node:
         self._network = network
         self._clock = clock
         self._rng = rng
-        self._save = save
+        self._checkpointer = Checkpointer(self.gossip, save, observe, storage)
         self._observe = observe
         self._optimiser: Vector = np.empty(0, np.float32)
         self._resumed = resume is not None
         if resume is not None:
             self.gossip.resume(resume.weights, resume.age, resume.round, resume.version)
+            self.gossip.view.remember(resume.peers)
             self._optimiser = resume.optimiser
         self._courier: Courier | None = None  # while it runs
         self._news = trio.Event()
@@ -122,6 +125,7 @@ class Node:
             on_news=lambda: self._news.set(),
         )
         self.service.score = Score(self.gossip.round, self.gossip.age)
+        self.service.storage = storage
 
     async def run(self, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled, or with exit_when_done until everybody is done.
@@ -141,7 +145,8 @@ class Node:
                     self._courier = courier
                     self._started()
                     if not self._resumed:
-                        await self._checkpoint()  # its id is its own from now on
+                        # Its id is its own from now on; and what cannot be written now is an error.
+                        await self._checkpointer.save(self._optimiser)
                     task_status.started(url)
                     await self._live(courier)
                 finally:
@@ -177,7 +182,7 @@ class Node:
             if self.gossip.view.contacts():  # else there is nobody to wait for
                 await self._settle_once(courier)
         await self._evaluate()
-        await self._checkpoint()
+        await self._checkpointer.try_to_save(self._optimiser)
         self._enter("done")
         self.done.set()
         courier.announce_done(to_all=self.config.exit_when_done)
@@ -252,7 +257,7 @@ class Node:
         else:
             self.service.score = Score(self.gossip.round, self.gossip.age)
         self._observe(RoundCompleted(self.gossip.round, self.gossip.age))
-        await self._checkpoint()
+        await self._checkpointer.try_to_save(self._optimiser)
 
     def _learnt(self, result: FitResult) -> None:
         """Take over what training gave, unless it diverged: then the node keeps the model it had."""
@@ -305,9 +310,11 @@ class Node:
                     else:  # settled: what an exchange is about to change is not worth an evaluation
                         stale = False
                         await self._evaluate()
+                        await self._checkpointer.try_to_save(self._optimiser)
         await courier.finish()  # somebody may still be told by us, or wait for an answer under way
         if stale:
             await self._evaluate()
+            await self._checkpointer.try_to_save(self._optimiser)
 
     def _all_done(self) -> bool:
         return all(contact.node_state == "done" for contact in self.gossip.view.live())
@@ -375,24 +382,6 @@ class Node:
                 confusion=tuple(tuple(row) for row in result.confusion.tolist()),
             )
         )
-
-    async def _checkpoint(self) -> None:
-        if self._save is None:
-            return
-        gossip = self.gossip
-        await self._save(
-            Checkpoint(
-                id=gossip.id,
-                round=gossip.round,
-                age=gossip.age,
-                weights=gossip.weights,
-                optimiser=self._optimiser,
-                task_digest=gossip.task.digest,
-                fingerprint=gossip.layout.fingerprint,
-                version=gossip.version,
-            )
-        )
-        self._observe(Checkpointed(gossip.round))
 
     async def _pace(self, ahead: float) -> None:
         """Sleep until `ahead` seconds before the interval since the last exchange is over."""
