@@ -51,9 +51,9 @@ CREATE TABLE IF NOT EXISTS round (
     merged INTEGER, at TEXT NOT NULL
 );
 CREATE TABLE IF NOT EXISTS evaluation (
-    number INTEGER PRIMARY KEY, round INTEGER, age REAL, samples INTEGER, loss REAL, accuracy REAL,
-    balanced_accuracy REAL, at TEXT NOT NULL
-);
+    round INTEGER, age REAL, samples INTEGER, loss REAL, accuracy REAL, balanced_accuracy REAL,
+    at TEXT NOT NULL, PRIMARY KEY (round, age)
+) WITHOUT ROWID;
 """
 
 _NOW = "strftime('%Y-%m-%dT%H:%M:%SZ', 'now')"
@@ -69,6 +69,7 @@ class Database:
     def __init__(self, path: Path) -> None:
         self._path = path
         self.damage = ""
+        self._resumed: int | None = None  # rows of later rounds have still to be removed
         self._open()
 
     def peers(self) -> tuple[KnownPeer, ...]:
@@ -79,18 +80,22 @@ class Database:
             self._recover(error)
             return ()
 
-    def save(self, peers: Sequence[KnownPeer], rows: Iterable[Row], round: int) -> None:
-        """These are the peers now, and these rows are new; `round` is the last that is complete.
+    def resumed(self, round: int) -> None:
+        """The node goes on after this round: the next save removes what is told of later ones."""
+        self._resumed = round
+
+    def save(self, peers: Sequence[KnownPeer], rows: Iterable[Row]) -> None:
+        """These are the peers now, and these rows are new; a row that is already there is replaced.
 
         In one transaction. StorageError if it cannot be written; then the database is as it was.
         """
         rows = list(rows)
         try:
-            self._save(peers, rows, round)
+            self._save(peers, rows)
         except sqlite3.Error as error:
             self._recover(error)
             try:
-                self._save(peers, rows, round)
+                self._save(peers, rows)
             except sqlite3.Error as again:
                 raise self._unusable(again) from again
 
@@ -134,7 +139,7 @@ class Database:
             raise sqlite3.DatabaseError("the checksum of its peers is wrong")
         return peers
 
-    def _save(self, peers: Sequence[KnownPeer], rows: list[Row], round: int) -> None:
+    def _save(self, peers: Sequence[KnownPeer], rows: list[Row]) -> None:
         ordered = sorted({peer.id: peer for peer in peers}.values())
         rounds = [row for row in rows if isinstance(row, RoundRow)]
         evaluations = [row for row in rows if isinstance(row, EvaluationRow)]
@@ -145,11 +150,12 @@ class Database:
             many("INSERT INTO peer VALUES (?, ?, ?, ?)", ordered)
             ask("DELETE FROM sum")
             ask("INSERT INTO sum VALUES (?)", (_sum(ordered),))
-            # A node that fell back to an older checkpoint, or was given other weights, does them again.
-            ask("DELETE FROM round WHERE round > ?", (round,))
-            ask("DELETE FROM evaluation WHERE round > ?", (round,))
+            if self._resumed is not None:
+                ask("DELETE FROM round WHERE round > ?", (self._resumed,))
+                ask("DELETE FROM evaluation WHERE round > ?", (self._resumed,))
             many(f"INSERT OR REPLACE INTO round VALUES (?, ?, ?, ?, ?, ?, ?, {_NOW})", rounds)
-            many(f"INSERT INTO evaluation VALUES (NULL, ?, ?, ?, ?, ?, ?, {_NOW})", evaluations)
+            many(f"INSERT OR REPLACE INTO evaluation VALUES (?, ?, ?, ?, ?, ?, {_NOW})", evaluations)
+        self._resumed = None
 
     def _recover(self, error: sqlite3.Error) -> None:
         """Set a damaged file aside and begin a new one. StorageError if the file is not to blame."""

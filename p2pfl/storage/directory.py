@@ -87,6 +87,7 @@ class StateDirectory:
             except OSError as error:
                 raise self._unwritable(error) from error
             self.damage.append(Damage(file, reason))
+        self._database.resumed(-1 if checkpoint is None else checkpoint.round)
         if checkpoint is None:
             return None
         peers = self._database.peers()
@@ -96,9 +97,18 @@ class StateDirectory:
     def save(self, checkpoint: Checkpoint, rows: Iterable[Row] = ()) -> str:
         """On the disk when this returns; what could not be kept beside the checkpoint in words, or "".
 
-        rows: figures since the last save. StorageError if the checkpoint cannot be written; then the last
-        one is still there, and so is the one before it.
+        rows: figures since the last save; saving some again does no harm. StorageError if the checkpoint
+        cannot be written; then the last one is still there, and so is the one before it.
         """
+        left_out = ""
+        try:
+            # Before the checkpoint: a kill between the two leaves a round too many here, which is done again
+            # and replaced. The other way round it would be missing for ever.
+            self._database.save(checkpoint.peers, rows)
+        except StorageError as error:
+            left_out = str(error)
+        finally:
+            self._note_database()
         earlier = _numbers(self._folder)
         number = max(earlier, default=0) + 1
         file = self._folder / _file(number)
@@ -113,13 +123,7 @@ class StateDirectory:
             # One that cannot be removed now is removed after the next save.
             with contextlib.suppress(OSError):
                 (self._folder / _file(old)).unlink()
-        try:
-            self._database.save(checkpoint.peers, rows, checkpoint.round)
-        except StorageError as error:
-            return str(error)
-        finally:
-            self._note_database()
-        return ""
+        return left_out
 
     def close(self) -> None:
         """Gives the lock back. May be called more than once."""

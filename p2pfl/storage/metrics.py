@@ -29,7 +29,7 @@ class RoundRow(NamedTuple):
 
 
 class EvaluationRow(NamedTuple):
-    """One evaluation on held-out data; there may be several of a round."""
+    """One evaluation on held-out data; of a round there may be several, of models of different ages."""
 
     round: int
     age: float

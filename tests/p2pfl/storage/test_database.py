@@ -29,7 +29,7 @@ def file(tmp_path: Path) -> Path:
     """A database that holds PEERS, and nobody uses it."""
     path = tmp_path / "state.db"
     with closing(Database(path)) as database:
-        database.save(PEERS, [row(1), row(2), evaluation(2)], 2)
+        database.save(PEERS, [row(1), row(2), evaluation(2)])
     return path
 
 
@@ -55,7 +55,7 @@ def ask(file: Path, query: str) -> list[tuple[Any, ...]]:
 
 def test_peers_come_back(database: Database) -> None:
     assert database.peers() == PEERS
-    database.save(OTHERS, [], 3)
+    database.save(OTHERS, [])
     assert database.peers() == OTHERS
     assert database.damage == ""
 
@@ -65,17 +65,17 @@ def test_a_new_one_is_empty_and_so_is_one_of_no_peers(tmp_path: Path) -> None:
         with closing(Database(tmp_path / "state.db")) as database:
             assert database.peers() == ()
             assert database.damage == ""
-            database.save((), [], 0)
+            database.save((), [])
 
 
 def test_of_a_peer_that_is_named_twice_the_last_counts(database: Database) -> None:
     twice = (KnownPeer("a", "http://10.0.0.1:1"), KnownPeer("a", "http://10.0.0.2:1"))
-    database.save(twice, [], 3)
+    database.save(twice, [])
     assert database.peers() == twice[1:]
 
 
 def test_figures_can_be_read_while_the_node_runs(database: Database, file: Path) -> None:
-    database.save(PEERS, [row(3, math.nan), evaluation(3)], 3)
+    database.save(PEERS, [row(3, math.nan), evaluation(3)])
     rounds = ask(file, "SELECT round, age, steps, samples, loss, seconds, merged FROM round ORDER BY round")
     assert rounds == [tuple(row(1)), tuple(row(2)), (3, 192.0, 4, 64, None, 0.25, 3)]
     evaluations = ask(file, "SELECT round, age, samples, loss, accuracy, balanced_accuracy FROM evaluation")
@@ -84,12 +84,20 @@ def test_figures_can_be_read_while_the_node_runs(database: Database, file: Path)
     assert len(at) == len("2026-01-31T23:59:59Z")
 
 
-def test_a_round_that_is_done_again_replaces_what_it_left(database: Database, file: Path) -> None:
-    database.save(PEERS, [row(3), evaluation(3)], 3)
-    database.save(PEERS, [], 1)  # it fell back to an older checkpoint
-    database.save(PEERS, [row(2, 0.125), evaluation(2, 0.5)], 2)
-    assert ask(file, "SELECT round, loss FROM round") == [(1, 0.5), (2, 0.125)]
+def test_rounds_after_the_one_that_a_node_resumed_from_are_forgotten(database: Database, file: Path) -> None:
+    database.save(PEERS, [row(3), evaluation(3)])
+    database.resumed(1)  # it fell back to an older checkpoint
+    database.save(PEERS, [row(2, 0.125), evaluation(2, 0.5)])
+    database.save(PEERS, [row(3, 0.0625)])
+    assert ask(file, "SELECT round, loss FROM round") == [(1, 0.5), (2, 0.125), (3, 0.0625)]
     assert ask(file, "SELECT round, accuracy FROM evaluation") == [(2, 0.5)]
+
+
+def test_rows_that_are_saved_again_are_there_once(database: Database, file: Path) -> None:
+    for _ in range(2):
+        database.save(PEERS, [row(3), evaluation(3)])
+    assert ask(file, "SELECT round FROM round") == [(1,), (2,), (3,)]
+    assert ask(file, "SELECT round FROM evaluation") == [(2,), (3,)]
 
 
 def test_what_was_saved_survives_kill_9(tmp_path: Path) -> None:
@@ -97,7 +105,7 @@ def test_what_was_saved_survives_kill_9(tmp_path: Path) -> None:
     program = (
         "import os, signal, sys; from pathlib import Path; from p2pfl.storage.database import Database\n"
         "from tests.p2pfl.storage.states import PEERS\n"
-        f"Database(Path({str(file)!r})).save(PEERS, [], 1); os.kill(os.getpid(), signal.SIGKILL)"
+        f"Database(Path({str(file)!r})).save(PEERS, []); os.kill(os.getpid(), signal.SIGKILL)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -9
     assert file.with_name("state.db-wal").stat().st_size > 0
@@ -109,7 +117,7 @@ def test_every_cut_of_its_log_leaves_the_old_peers_or_the_new(file: Path, tmp_pa
     copy = tmp_path / "copy" / "state.db"
     copy.parent.mkdir()
     with closing(Database(file)) as database:
-        database.save(OTHERS, [row(3)], 3)
+        database.save(OTHERS, [row(3)])
         log = file.with_name("state.db-wal").read_bytes()
         shutil.copy(file, copy)
     seen = []
@@ -145,7 +153,7 @@ def test_any_damage_is_found_or_does_no_harm(file: Path, tmp_path: Path) -> None
                 assert copy.with_name("state.db.damaged").read_bytes()[100:] == content[100:]
             else:
                 assert peers == PEERS
-            database.save(OTHERS, [row(3), evaluation(3)], 3)
+            database.save(OTHERS, [row(3), evaluation(3)])
             assert database.peers() == OTHERS
     assert found > 100
 
@@ -173,14 +181,14 @@ def test_a_database_that_says_something_else_is_set_aside(file: Path, change: st
     with closing(Database(file)) as database:
         assert database.peers() == ()
         assert reason in database.damage
-        database.save(OTHERS, [], 1)
+        database.save(OTHERS, [])
         assert database.peers() == OTHERS
     assert file.with_name("state.db.damaged").exists()
 
 
 def test_the_log_of_a_damaged_one_is_not_taken_for_that_of_the_next(file: Path, tmp_path: Path) -> None:
     with closing(Database(file)) as database:
-        database.save(OTHERS, [], 3)
+        database.save(OTHERS, [])
         shutil.copy(file.with_name("state.db-wal"), tmp_path / "log")
     shutil.copy(tmp_path / "log", file.with_name("state.db-wal"))
     file.write_bytes(b"spoilt" * 1000)
@@ -192,7 +200,7 @@ def test_the_log_of_a_damaged_one_is_not_taken_for_that_of_the_next(file: Path, 
 def test_damage_that_shows_while_it_is_used_costs_no_save(database: Database, file: Path) -> None:
     with closing(sqlite3.connect(file)) as connection, connection:
         connection.execute("DROP TABLE round")
-    database.save(OTHERS, [row(3)], 3)
+    database.save(OTHERS, [row(3)])
     assert database.damage == "no such table: round"
     assert database.peers() == OTHERS
     assert ask(file, "SELECT round FROM round") == [(3,)]
@@ -203,19 +211,19 @@ def test_another_programs_lock_is_an_error_and_no_damage(file: Path, monkeypatch
     with closing(Database(file)) as database, closing(sqlite3.connect(file)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StorageError, match="database is locked"):
-            database.save(OTHERS, [], 3)
+            database.save(OTHERS, [])
         other.rollback()
         assert (database.peers(), database.damage) == (PEERS, "")
-        database.save(OTHERS, [], 3)
+        database.save(OTHERS, [])
         assert database.peers() == OTHERS
 
 
 def test_a_full_disk_is_an_error_and_no_damage(database: Database) -> None:
     many = tuple(KnownPeer(f"{number:032x}", "http://10.0.0.1:8470") for number in range(1000))
     with file_limit(8192), pytest.raises(StorageError, match="cannot be used"):
-        database.save(many, [], 3)
+        database.save(many, [])
     assert (database.peers(), database.damage) == (PEERS, "")
-    database.save(many, [], 3)
+    database.save(many, [])
     assert database.peers() == many
 
 
