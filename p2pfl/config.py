@@ -204,7 +204,9 @@ class NodeConfig:
     shard: str = option("0/1", "I/N: take the I-th of the N parts of the split, counted from 0.")
     threads: int = option(1, "Torch threads for training; more than one pays only for large models.")
     seed: int | None = option(None, "Seed of batch order, dropout and peer choice. [default: from the OS]")
-    state_dir: str | None = option(None, "Folder that keeps weights, round and identity over restarts.")
+    state_dir: str | None = option(
+        None, "Folder that keeps weights, optimiser state, round, identity and peers over restarts."
+    )
     journal: str | None = option(None, "File to append every event to, as JSON lines.")
     exit_when_done: bool = option(False, "Exit once this node and all live peers it knows are done.")
     linger: float = option(60.0, "With --exit-when-done: longest wait for the others, in seconds.")

@@ -15,7 +15,16 @@ import trio
 
 from p2pfl.clock import Clock
 from p2pfl.config import GossipMode
-from p2pfl.errors import BadAnswer, FrameError, PeerError, Refused, TimedOut, WrongLayout, WrongTask
+from p2pfl.errors import (
+    BadAnswer,
+    FrameError,
+    PeerError,
+    Refused,
+    TimedOut,
+    Unreachable,
+    WrongLayout,
+    WrongTask,
+)
 from p2pfl.events import MODEL_MODES, Exchanged, Mode, Observe, PeerAdded, PeerDropped
 from p2pfl.gossip import deadlines
 from p2pfl.gossip.messages import Ask, Hello, Model, ViewEntry
@@ -226,7 +235,8 @@ class Courier:
         except PeerError as caught:
             error = caught
         took = self._clock.now() - started
-        if error is not None:
+        # A probe that is not answered says nothing yet: others may reach that node.
+        if error is not None and not (mode == "probe" and isinstance(error, TimedOut | Unreachable)):
             self._failed(contact, error)
         sent, received = (reply.sent, reply.received) if reply else (0, 0)
         contact.bytes_out += sent

@@ -205,6 +205,29 @@ class Checkpointed(Event):
 
 
 @dataclass(frozen=True)
+class CheckpointFailed(Event):
+    """The state after this round could not be saved, or only a part of it; the last save is still there."""
+
+    round: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class StateDamaged(Event):
+    """A file of the state directory could not be read and was set aside. file: its name, no folder."""
+
+    file: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class LinesLost(Event):
+    """So many lines before this one could not be written to the journal."""
+
+    lines: int
+
+
+@dataclass(frozen=True)
 class Stopped(Event):
     round: int
     state: NodeState

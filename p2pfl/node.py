@@ -18,12 +18,12 @@ import numpy as np
 import trio
 
 from p2pfl import arrival
+from p2pfl.checkpointing import Checkpointer
 from p2pfl.clock import Clock
 from p2pfl.config import NodeConfig, check_url
 from p2pfl.courier import Courier
 from p2pfl.errors import ConfigError, DataError, FrameError
 from p2pfl.events import (
-    Checkpointed,
     Diverged,
     Evaluated,
     Merged,
@@ -50,6 +50,7 @@ from p2pfl.prober import Prober
 from p2pfl.seams import Compute, Network, Save
 from p2pfl.service import NodeService, Score
 from p2pfl.storage.checkpoint import Checkpoint
+from p2pfl.storage.health import StorageHealth
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,8 @@ CLOSING = 0.5
 class Node:
     """initial: (P,) float32, the weights to start from.  resume: the last checkpoint, if there is one.
 
-    save: None if the node keeps nothing over a restart.  incarnation: higher with each start of this id.
+    save: None if the node keeps nothing over a restart.  storage: shown in its status.
+    incarnation: higher with each start of this id.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Node:
         save: Save | None = None,
         resume: Checkpoint | None = None,
         incarnation: int = 0,
+        storage: StorageHealth | None = None,
     ) -> None:
         self.done = trio.Event()
         self.config = config
@@ -103,12 +106,13 @@ class Node:
         self._clock = clock
         self._rng = rng
         self._probing = rng.spawn(1)[0]  # or probes would change what is trained with
-        self._save = save
+        self._checkpointer = Checkpointer(self.gossip, save, observe, storage)
         self._observe = observe
         self._optimiser: Vector = np.empty(0, np.float32)
         self._resumed = resume is not None
         if resume is not None:
             self.gossip.resume(resume.weights, resume.age, resume.round, resume.version)
+            self.gossip.view.remember(resume.peers)
             self._optimiser = resume.optimiser
         self._courier: Courier | None = None  # while it runs
         self._news = News(clock)
@@ -123,6 +127,7 @@ class Node:
             on_news=self._news.came,
         )
         self.service.score = Score(self.gossip.round, self.gossip.age)
+        self.service.storage = storage
 
     async def run(self, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled, or with exit_when_done until everybody is done.
@@ -142,7 +147,8 @@ class Node:
                     self._courier = courier
                     self._started()
                     if not self._resumed:
-                        await self._checkpoint()  # its id is its own from now on
+                        # Its id is its own from now on; and what cannot be written now is an error.
+                        await self._checkpointer.save(self._optimiser)
                     prober = self._prober(courier, nursery)
                     nursery.start_soon(prober.run)
                     nursery.start_soon(self._say_farewell, prober, nursery.cancel_scope)
@@ -199,7 +205,7 @@ class Node:
             if self.gossip.view.contacts():  # else there is nobody to wait for
                 await self._settle_once(courier)
         await self._evaluate()
-        await self._checkpoint()
+        await self._checkpointer.try_to_save(self._optimiser)
         self._enter("done")
         self.done.set()
         courier.announce_done(to_all=self.config.exit_when_done)
@@ -237,7 +243,7 @@ class Node:
         else:
             self.service.score = Score(self.gossip.round, self.gossip.age)
         self._observe(RoundCompleted(self.gossip.round, self.gossip.age))
-        await self._checkpoint()
+        await self._checkpointer.try_to_save(self._optimiser)
 
     def _learnt(self, result: FitResult) -> None:
         """Take over what training gave, unless it diverged: then the node keeps the model it had."""
@@ -290,9 +296,11 @@ class Node:
                     else:  # settled: what an exchange is about to change is not worth an evaluation
                         stale = False
                         await self._evaluate()
+                        await self._checkpointer.try_to_save(self._optimiser)
         await courier.finish()  # somebody may still be told by us, or wait for an answer under way
         if stale:
             await self._evaluate()
+            await self._checkpointer.try_to_save(self._optimiser)
 
     def _all_done(self) -> bool:
         callers = (member.state for member in self.gossip.membership.uncallable())
@@ -361,24 +369,6 @@ class Node:
                 confusion=tuple(tuple(row) for row in result.confusion.tolist()),
             )
         )
-
-    async def _checkpoint(self) -> None:
-        if self._save is None:
-            return
-        gossip = self.gossip
-        await self._save(
-            Checkpoint(
-                id=gossip.id,
-                round=gossip.round,
-                age=gossip.age,
-                weights=gossip.weights,
-                optimiser=self._optimiser,
-                task_digest=gossip.task.digest,
-                fingerprint=gossip.layout.fingerprint,
-                version=gossip.version,
-            )
-        )
-        self._observe(Checkpointed(gossip.round))
 
     async def _pace(self, ahead: float) -> None:
         """Sleep until `ahead` seconds before the interval since the last exchange is over."""

@@ -34,5 +34,6 @@ class Network(Protocol):
         ...
 
 
-# The storage seam: durable on return; raises StorageError.
-Save = Callable[[Checkpoint], Awaitable[None]]
+# The storage seam: durable on return; says what could not be kept beside the checkpoint, "" or None if all
+# was. Raises StorageError if the checkpoint itself could not be written.
+Save = Callable[[Checkpoint], Awaitable[str | None]]

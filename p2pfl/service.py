@@ -15,6 +15,7 @@ from p2pfl.events import MODEL_MODES, Mode, Observe, Rejected, Served, StandingC
 from p2pfl.gossip.codec import encode_hello
 from p2pfl.gossip.messages import Hello, Layout, Model, Sender, Task, ViewEntry
 from p2pfl.gossip.protocol import Gossip
+from p2pfl.storage.health import StorageHealth
 
 # Refusals that the status shows with their details; the counters hold all of them.
 SHOWN_REFUSALS = 8
@@ -52,6 +53,7 @@ class NodeService:
     ) -> None:
         self.reach: Reach = _reaches_nobody
         self.score = Score()
+        self.storage: StorageHealth | None = None  # of a node that keeps something
         self._gossip = gossip
         self._data_fingerprint = data_fingerprint
         self._now = now
@@ -125,6 +127,7 @@ class NodeService:
             "parameters": gossip.layout.size,
             "samples": gossip.samples,
             "data_fingerprint": self._data_fingerprint,
+            "storage": self.storage.as_dict() if self.storage is not None else None,
             "peers": self.peers(),
             "rejected": dict(sorted(self._rejected.items())),
             "refusals": list(self._refusals),

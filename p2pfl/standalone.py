@@ -6,6 +6,7 @@ import logging
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -16,7 +17,6 @@ import trio
 from p2pfl.clock import Clock
 from p2pfl.config import NodeConfig, flatten, parse_shard
 from p2pfl.errors import P2pflError, StorageError, plain
-from p2pfl.events import Event, Observe
 from p2pfl.gossip.messages import Vector
 from p2pfl.learning.data import load
 from p2pfl.learning.learner import Evaluation, FitPlan, FitResult, Learner
@@ -24,16 +24,15 @@ from p2pfl.learning.partition import Shard, shard
 from p2pfl.learning.torch_learner import TorchLearner
 from p2pfl.network.server import HttpNetwork
 from p2pfl.node import Node
-from p2pfl.seams import Save
-from p2pfl.storage.checkpoint import Checkpoint, StateDirectory
+from p2pfl.observing import Observer
+from p2pfl.persistence import Persistence
+from p2pfl.storage.checkpoint import Checkpoint
+from p2pfl.storage.health import StorageHealth
 from p2pfl.storage.journal import JournalFile
 
 log = logging.getLogger(__name__)
 
 R = TypeVar("R")
-
-# Events that a person who watches a node wants to see; the others are logged at level debug.
-NOTABLE = ("started", "state-changed", "joined", "peer-added", "peer-dropped", "rejected", "evaluated")
 
 
 class ThreadCompute:
@@ -100,42 +99,51 @@ def start(
 async def _main(
     config: NodeConfig, learner: Learner, own: Shard, reload: Callable[[], NodeConfig] | None
 ) -> int:
-    state = StateDirectory(config.state_dir) if config.state_dir else None
-    resume = state.load() if state else None
-    # A resumed node goes on with other numbers than those of its first rounds.
-    rng = np.random.default_rng(None if config.seed is None else (config.seed, resume.round if resume else 0))
-    if resume is not None:
-        _check_same(resume, learner, config)
-    journal = JournalFile(Path(config.journal)) if config.journal else None
-    clock = Clock()
-    node = Node(
-        config,
-        id=resume.id if resume else node_id(config.seed),
-        task=learner.task,
-        layout=learner.layout,
-        initial=learner.initial_weights(config.training.init_seed),
-        shard=own,
-        compute=ThreadCompute(learner),
-        network=HttpNetwork(config.listen, config.call_from),
-        clock=clock,
-        rng=rng,
-        observe=_observer(clock, journal),
-        save=_saver(state) if state else None,
-        resume=resume,
-    )
-    try:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_stop_on_signal, node, nursery.cancel_scope)
-            await nursery.start(_reload_on_signal, node, reload)
-            async with trio.open_nursery() as running:
-                url = await running.start(node.run)
-                # The first line on stdout, at once: people and programs wait for it.
-                print(f"listening on {url}", flush=True)
-            nursery.cancel_scope.cancel()
-    finally:
+    clock, health = Clock(), StorageHealth()
+    with ExitStack() as open_files:
+        journal = JournalFile(Path(config.journal)) if config.journal else None
         if journal is not None:
-            journal.close()
+            open_files.callback(journal.close)
+        observe = Observer(clock, journal, health)
+        kept = Persistence(config.state_dir, health, observe) if config.state_dir else None
+        if kept is not None:
+            open_files.callback(kept.close)
+            observe.listeners.append(kept.note)
+        resume = kept.resume if kept else None
+        # A resumed node goes on with other numbers than those of its first rounds.
+        done = resume.round if resume else 0
+        rng = np.random.default_rng(None if config.seed is None else (config.seed, done))
+        if resume is not None:
+            _check_same(resume, learner, config)
+        node = Node(
+            config,
+            id=resume.id if resume else node_id(config.seed),
+            task=learner.task,
+            layout=learner.layout,
+            initial=learner.initial_weights(config.training.init_seed),
+            shard=own,
+            compute=ThreadCompute(learner),
+            network=HttpNetwork(config.listen, config.call_from),
+            clock=clock,
+            rng=rng,
+            observe=observe,
+            save=kept.save if kept else None,
+            resume=resume,
+            storage=health if kept or journal else None,
+        )
+        await _run(node, reload)
     return 0
+
+
+async def _run(node: Node, reload: Callable[[], NodeConfig] | None) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_stop_on_signal, node, nursery.cancel_scope)
+        await nursery.start(_reload_on_signal, node, reload)
+        async with trio.open_nursery() as running:
+            url = await running.start(node.run)
+            # The first line on stdout, at once: people and programs wait for it.
+            print(f"listening on {url}", flush=True)
+        nursery.cancel_scope.cancel()
 
 
 async def _stop_on_signal(node: Node, scope: trio.CancelScope) -> None:
@@ -179,35 +187,12 @@ def node_id(seed: int | None) -> str:
     return "".join(f"{word:08x}" for word in words)
 
 
-def _saver(state: StateDirectory) -> Save:
-    async def save(checkpoint: Checkpoint) -> None:
-        await trio.to_thread.run_sync(state.save, checkpoint)
-
-    return save
-
-
 def _check_same(resume: Checkpoint, learner: Learner, config: NodeConfig) -> None:
-    if (resume.task_digest, resume.fingerprint) != (learner.task.digest, learner.layout.fingerprint):
-        raise StorageError(
-            f"{config.state_dir} holds the state of another task or model; give the flags it was made with, "
-            "or another --state-dir"
-        )
-
-
-def _observer(clock: Clock, journal: JournalFile | None) -> Observe:
-    began: list[float] = []
-
-    def observe(event: Event) -> None:
-        now = clock.now()
-        began[:] = began or [now]
-        fields = event.as_dict()
-        if journal is not None:
-            journal.append({"t": round(now - began[0], 6), **fields})
-        level = logging.INFO if event.kind in NOTABLE else logging.DEBUG
-        if log.isEnabledFor(level):
-            shown = {
-                key: value for key, value in fields.items() if key not in ("event", "confusion", "labels")
-            }
-            log.log(level, event.kind, extra={"fields": shown})
-
-    return observe
+    if (resume.task.digest, resume.layout.fingerprint) == (learner.task.digest, learner.layout.fingerprint):
+        return
+    ours, theirs = learner.layout.model, resume.layout.model
+    difference = learner.task.difference(resume.task) or f"model is {ours!r} here, {theirs!r} there"
+    raise StorageError(
+        f"{config.state_dir} holds the state of another task or model ({difference}); give the flags it was "
+        "made with, or another --state-dir"
+    )

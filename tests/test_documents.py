@@ -54,7 +54,7 @@ NAME = re.compile(r"(?P<dotted>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)(?:\([\w, ]*\))?"
 PLAIN = re.compile(r"[a-z0-9]+")  # a word such as `mean`
 FIGURE = re.compile(r"^\| `([\w/]+\.py)` \| `([A-Z_]+)` \| ([\d,.]+) ?([\w/]*) \|", re.MULTILINE)
 SUFFIXES = (".py", ".md")  # of files in the repository; others that are named are a user's
-FILES = (*SUFFIXES, ".json", ".jsonl", ".npz", ".safetensors", ".toml")
+FILES = (*SUFFIXES, ".db", ".json", ".jsonl", ".npz", ".safetensors", ".toml")
 UNITS = {"": 1.0, "s": 1.0, "bytes/s": 1.0, "MiB": 2.0**20}
 
 

@@ -122,6 +122,18 @@ class ViewEntry(NamedTuple):
     url: str
 
 
+class KnownPeer(NamedTuple):
+    """A node that a node knows again after its restart. url: "" if it cannot be called.
+
+    incarnation, counter: the highest accepted of what it signed, each below 2^63; 0 if it signed nothing.
+    """
+
+    id: str
+    url: str
+    incarnation: int = 0
+    counter: int = 0
+
+
 class Rumour(NamedTuple):
     """What somebody says of a node's standing.
 

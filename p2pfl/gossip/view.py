@@ -20,7 +20,7 @@ import numpy as np
 from p2pfl.gossip import deadlines
 from p2pfl.gossip.addresses import callable_url
 from p2pfl.gossip.fields import MAX_VIEW
-from p2pfl.gossip.messages import NodeState, ViewEntry
+from p2pfl.gossip.messages import KnownPeer, NodeState, ViewEntry
 
 ContactState = Literal["new", "live", "unreachable", "refused"]
 
@@ -136,7 +136,22 @@ class View:
     def listens_at(self, url: str) -> None:
         """The node's own address, known once it listens: never a contact."""
         self._own_url = url
-        self._contacts.pop(url, None)
+        if url in self._contacts:
+            self._drop(self._contacts[url], "")
+
+    def remembered(self) -> tuple[KnownPeer, ...]:
+        """Those that answered, for the node's next life."""
+        return tuple(KnownPeer(contact.id, contact.url) for contact in self._answered.values())
+
+    def remember(self, peers: Iterable[KnownPeer]) -> None:
+        """In a former life these answered at these addresses; they are called again. Fixed peers: nobody."""
+        for peer in peers:
+            strange = peer.id not in self._answered and peer.url not in self._contacts
+            if self._fixed or len(self._answered) >= self._size or peer.id == self._own_id:
+                continue
+            if peer.url and strange:
+                contact = Contact(peer.url, id=peer.id, state="unreachable", detail="not called yet")
+                self._contacts[peer.url] = self._answered[peer.id] = contact
 
     def contacts(self) -> list[Contact]:
         return list(self._contacts.values())

@@ -1,9 +1,9 @@
-"""A node's state on disk: one safetensors file that is whole or is refused.
+"""What a node saves of itself, and the file that holds it: safetensors that is whole or is refused.
 
-`checkpoint.safetensors` holds the tensors `weights` and `optimiser` and string metadata. The checksum is
-XXH3-128 over the other metadata (canonical JSON) and the tensors' bytes, since safetensors has none.
-A save writes another file, syncs it and renames it over the old one: after a crash at any moment the folder
-holds either the old state or the new one.
+The file holds the tensors `weights` and `optimiser` and string metadata, task and layout among it: it can be
+exported and checked without the program that made it. The checksum is XXH3-128 over the other metadata
+(canonical JSON) and the tensors' bytes, since safetensors has none. The peers are not in it: they are in the
+database beside it.
 """
 
 from __future__ import annotations
@@ -11,21 +11,20 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import xxhash
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save as to_bytes
 
-from p2pfl.errors import StorageError
-from p2pfl.gossip.messages import Vector
-from p2pfl.storage import atomic
+from p2pfl.gossip.messages import KnownPeer, Layout, Task, Vector
+from p2pfl.storage.description import layout_text, read_layout, read_task, task_text
 
-FORMAT = "1"  # raised whenever an older p2pfl could not read the file, or would read it wrongly
+FORMAT = "2"  # raised whenever an older p2pfl could not read the file, or would read it wrongly
 
-_FIELDS = ("format", "id", "round", "age", "version", "task", "fingerprint")
+_FIELDS = ("format", "id", "round", "age", "version", "task", "layout")
+_TENSORS = ("weights", "optimiser")
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,8 @@ class Checkpoint:
     """All that a node needs to go on where it stopped.
 
     weights: (P,) float32.  optimiser: (S,) float32, (0,) if stateless.  version: its snapshot counter.
-    task_digest, fingerprint: of its task and layout; the node refuses a state of another one.
+    task, layout: what the weights are of; a node refuses a state of another task or layout.
+    peers: whom it knows, so that it finds its way back even if nobody is named to it.
     """
 
     id: str
@@ -41,64 +41,22 @@ class Checkpoint:
     age: float
     weights: Vector
     optimiser: Vector
-    task_digest: str
-    fingerprint: str
+    task: Task
+    layout: Layout
     version: int
+    peers: tuple[KnownPeer, ...] = ()
 
 
-class StateDirectory:
-    """Keeps the newest checkpoint in a folder, which is made if it is not there.
-
-    StorageError if it cannot be written to.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        self._folder = Path(path)
-        self._file = self._folder / "checkpoint.safetensors"
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            probe = self._folder / "probe"
-            atomic.replace(probe, b"")
-            probe.unlink()
-        except OSError as error:
-            raise StorageError(
-                f"the state directory {self._folder} cannot be written to: {error.strerror}; "
-                "choose another with --state-dir"
-            ) from error
-
-    def load(self) -> Checkpoint | None:
-        if not self._file.exists():
-            return None
-        try:
-            with safe_open(self._file, framework="np") as file:
-                metadata = file.metadata() or {}
-                if metadata.get("format", FORMAT) != FORMAT:
-                    raise StorageError(
-                        f"{self._file} has format {metadata['format']!r}, this p2pfl reads {FORMAT!r}; "
-                        "use the p2pfl that wrote it, or another --state-dir"
-                    )
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-            return _decode(metadata, tensors)
-        except OSError as error:
-            raise StorageError(f"{self._file} cannot be read: {error.strerror or error}") from error
-        # What safetensors and numpy raise on bytes that are no such file, and _decode's own verdicts.
-        except (SafetensorError, ValueError) as error:
-            raise StorageError(
-                f"{self._file} is damaged ({' '.join(str(error).split())}); "
-                "delete it to start afresh, or use another --state-dir"
-            ) from error
-
-    def save(self, checkpoint: Checkpoint) -> None:
-        metadata, tensors = _encode(checkpoint)
-        try:
-            atomic.replace(self._file, to_bytes(tensors, metadata))
-        except OSError as error:
-            raise StorageError(
-                f"{self._file} cannot be written: {error.strerror}; the state of the last save is kept"
-            ) from error
+class Damaged(ValueError):
+    """The bytes are no checkpoint that was written whole; the message says in a few words why."""
 
 
-def _encode(checkpoint: Checkpoint) -> tuple[dict[str, str], dict[str, npt.NDArray[np.float32]]]:
+class OtherFormat(ValueError):
+    """A checkpoint of another version of p2pfl; the message is that format's name."""
+
+
+def encode(checkpoint: Checkpoint) -> bytes:
+    """The file's content. The peers are left out."""
     tensors = {
         "weights": np.ascontiguousarray(checkpoint.weights, dtype="<f4"),
         "optimiser": np.ascontiguousarray(checkpoint.optimiser, dtype="<f4"),
@@ -109,33 +67,59 @@ def _encode(checkpoint: Checkpoint) -> tuple[dict[str, str], dict[str, npt.NDArr
         "round": str(checkpoint.round),
         "age": repr(float(checkpoint.age)),
         "version": str(checkpoint.version),
-        "task": checkpoint.task_digest,
-        "fingerprint": checkpoint.fingerprint,
+        "task": task_text(checkpoint.task),
+        "layout": layout_text(checkpoint.layout),
     }
-    return {**metadata, "checksum": _checksum(metadata, tensors)}, tensors
+    return to_bytes(tensors, {**metadata, "checksum": _checksum(metadata, tensors)})
 
 
-def _decode(metadata: dict[str, str], tensors: dict[str, npt.NDArray[np.float32]]) -> Checkpoint:
-    """The checkpoint in a file's parts. ValueError says in a few words what is wrong with them."""
-    if set(metadata) != {*_FIELDS, "checksum"} or set(tensors) != {"weights", "optimiser"}:
-        raise ValueError("it is not a p2pfl checkpoint")
-    if any(tensor.dtype != np.float32 or tensor.ndim != 1 for tensor in tensors.values()):
-        raise ValueError("its tensors are not flat float32")
-    if metadata["checksum"] != _checksum(metadata, tensors):
-        raise ValueError("its checksum is wrong")
-    age = float(metadata["age"])
-    if not math.isfinite(age):
-        raise ValueError(f"its age is {age}")
-    return Checkpoint(
-        id=metadata["id"],
-        round=int(metadata["round"]),
-        age=age,
-        weights=tensors["weights"],
-        optimiser=tensors["optimiser"],
-        task_digest=metadata["task"],
-        fingerprint=metadata["fingerprint"],
-        version=int(metadata["version"]),
-    )
+def decode(content: bytes) -> Checkpoint:
+    """The checkpoint in a file's content, without peers. Raises Damaged or OtherFormat.
+
+    Its vectors are the caller's own.
+    """
+    try:
+        tensors, metadata = read_safetensors(content)
+        if metadata.get("format", FORMAT) != FORMAT:
+            raise OtherFormat(metadata["format"])
+        if set(metadata) != {*_FIELDS, "checksum"} or set(tensors) != set(_TENSORS):
+            raise Damaged("it is not a p2pfl checkpoint")
+        if any(tensor.dtype != np.float32 or tensor.ndim != 1 for tensor in tensors.values()):
+            raise Damaged("its tensors are not flat float32")
+        if metadata["checksum"] != _checksum(metadata, tensors):
+            raise Damaged("its checksum is wrong")
+        age = float(metadata["age"])
+        if not math.isfinite(age):
+            raise Damaged(f"its age is {age}")
+        return Checkpoint(
+            id=metadata["id"],
+            round=int(metadata["round"]),
+            age=age,
+            weights=tensors["weights"],
+            optimiser=tensors["optimiser"],
+            task=read_task(metadata["task"]),
+            layout=read_layout(metadata["layout"]),
+            version=int(metadata["version"]),
+        )
+    except (Damaged, OtherFormat):
+        raise
+    # What safetensors and numpy raise on bytes that are no such file.
+    except (SafetensorError, ValueError) as error:
+        raise Damaged(" ".join(str(error).split())) from error
+
+
+def read_safetensors(content: bytes) -> tuple[dict[str, npt.NDArray[np.float32]], dict[str, str]]:
+    """Named float32 tensors (the caller's own) and metadata. SafetensorError or ValueError if it is neither.
+
+    The bytes were read, not mapped: a disk that fails under a mapped file ends the process.
+    """
+    tensors = {}
+    for name, part in deserialize(content):  # type: ignore[no-untyped-call]
+        if part["dtype"] != "F32":
+            raise ValueError(f"its tensor {name!r} is {part['dtype']}, not F32")
+        tensors[name] = np.frombuffer(part["data"], "<f4").astype(np.float32).reshape(part["shape"])
+    length = int.from_bytes(content[:8], "little")  # deserialize() has checked it
+    return tensors, json.loads(content[8 : 8 + length]).get("__metadata__") or {}
 
 
 def _checksum(metadata: dict[str, str], tensors: dict[str, npt.NDArray[np.float32]]) -> str:
@@ -143,6 +127,6 @@ def _checksum(metadata: dict[str, str], tensors: dict[str, npt.NDArray[np.float3
     lengths = {name: len(tensor) for name, tensor in tensors.items()}
     fields = [{name: metadata[name] for name in _FIELDS}, lengths]
     checksum = xxhash.xxh3_128(json.dumps(fields, sort_keys=True).encode())
-    for name in ("weights", "optimiser"):
+    for name in _TENSORS:
         checksum.update(tensors[name].view(np.uint8).data)
     return checksum.hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -32,30 +33,35 @@ def _finite(value: Any) -> Any:
 
 
 class JournalFile:
-    """Appends records to a file; each is in the kernel's hands when append() returns.
+    """Appends records to a file; each is in the kernel's hands when append() returns, in one piece.
 
-    A last line that a crash cut short is ended first, so that it spoils no other.
+    A last line that a crash or a full disk cut short is ended first, so that it spoils no other.
     """
 
     def __init__(self, path: str | Path) -> None:
         self._path = Path(path)
         try:
-            self._file = self._path.open("a+b")
-            if self._file.tell() > 0:
+            self._file = self._path.open("a+b", buffering=0)
+            size = self._file.tell()
+            if size > 0:
                 self._file.seek(-1, os.SEEK_END)
-                torn = self._file.read(1) != b"\n"
-                if torn:
-                    self._file.write(b"\n")
+            self._torn = size > 0 and self._file.read(1) != b"\n"
         except OSError as error:
             raise self._unwritable(error) from error
 
     def append(self, record: Mapping[str, object]) -> None:
-        """StorageError if the line cannot be written, for instance because the disk is full."""
+        """StorageError if the line cannot be written whole, for instance because the disk is full."""
+        line = to_line(record).encode()
+        if self._torn:
+            line = b"\n" + line
         try:
-            self._file.write(to_line(record).encode())
-            self._file.flush()
+            written = self._file.write(line)
         except OSError as error:
             raise self._unwritable(error) from error
+        if written:
+            self._torn = line[written - 1 : written] != b"\n"
+        if written != len(line):
+            raise self._unwritable(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
 
     def close(self) -> None:
         """May be called more than once. StorageError if the last bytes cannot be written."""

@@ -25,7 +25,7 @@ from p2pfl.events import (
 )
 from p2pfl.gossip.messages import Layout, TensorSpec
 from p2pfl.storage.checkpoint import Checkpoint
-from tests.p2pfl.village import LATENCY, SAMPLES, TASK, Village, live_ids, until_done
+from tests.p2pfl.village import LATENCY, LAYOUT, SAMPLES, TASK, Village, live_ids, until_done
 
 pytestmark = pytest.mark.virtual
 
@@ -336,8 +336,8 @@ async def test_a_node_goes_on_from_its_checkpoint():
         age=128.0,
         weights=np.full(4, 2, np.float32),
         optimiser=np.empty(0, np.float32),
-        task_digest=TASK.digest,
-        fingerprint="",
+        task=TASK,
+        layout=LAYOUT,
         version=9,
     )
     node = village.villager(0, rounds=3, resume=saved)

@@ -18,6 +18,7 @@ from p2pfl.learning.learner import Evaluation, FitPlan, FitResult
 from p2pfl.learning.partition import Shard
 from p2pfl.node import Node
 from p2pfl.storage.checkpoint import Checkpoint
+from p2pfl.storage.health import StorageHealth
 
 TASK = Task("counting", ("a", "b"), (1, 1, 2), (0.5,), (0.5,))
 LAYOUT = Layout("counter", (TensorSpec("w", (4,)),))
@@ -84,16 +85,22 @@ class Village:
         task: Task = TASK,
         layout: Layout = LAYOUT,
         resume: Checkpoint | None = None,
+        full: Callable[[Checkpoint], str | None] = lambda checkpoint: None,
         **config: object,
     ) -> Villager:
-        """Node `index`; knows `peers` by their index. config: flat keys; 3 rounds, no interval by default."""
+        """Node `index`; knows `peers` by their index. config: flat keys; 3 rounds, no interval by default.
+
+        full: asked before each save; raises what the save raises, or says what the save says.
+        """
         clock = Clock()
         compute = CountingCompute(clock, seconds)
         seen: list[tuple[float, Event]] = []
         saved: list[Checkpoint] = []
 
-        async def save(checkpoint: Checkpoint) -> None:
+        async def save(checkpoint: Checkpoint) -> str | None:
+            left_out = full(checkpoint)
             saved.append(checkpoint)
+            return left_out
 
         flat = {"rounds": 3, "interval": 0.0, "settle": 2, "name": f"n{index}"} | config
         node = Node(
@@ -110,6 +117,7 @@ class Village:
             observe=lambda event: seen.append((trio.current_time(), event)),
             save=save,
             resume=resume,
+            storage=StorageHealth(),
         )
         return Villager(node, compute, saved, seen)
 

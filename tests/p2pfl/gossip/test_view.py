@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from p2pfl.gossip import deadlines
-from p2pfl.gossip.messages import ViewEntry
-from p2pfl.gossip.view import PASSED_ON, View
+from p2pfl.gossip.messages import KnownPeer, ViewEntry
+from p2pfl.gossip.view import FORGET_AFTER, PASSED_ON, View
 
 SOURCE = "10.9.9.9"
 
@@ -327,3 +327,58 @@ def test_lost_contacts_are_those_that_answered_once_and_those_that_the_user_name
     v.failed(answered, "timed out", 0.0)
     assert [c.url for c in v.lost(0.0)] == [url(100)]
     assert [c.url for c in v.lost(answered.retry_at)] == [url(100), answered.url]
+
+
+def test_who_answered_is_remembered_and_called_again_in_the_next_life():
+    before = view()
+    meet(before, 3)
+    before.announced("new", url(9), SOURCE)
+    peers = before.remembered()
+    assert peers == tuple(KnownPeer(f"id{i}", url(i)) for i in range(3))
+    v = view()
+    v.remember(peers)
+    assert [(c.url, c.id, c.state) for c in v.strangers(0.0)] == [
+        (url(i), f"id{i}", "unreachable") for i in range(3)
+    ]
+    assert v.passed_on() == ()  # not before they answer
+    assert v.remembered() == peers
+
+
+def test_a_remembered_peer_is_forgotten_as_any_that_answered_once():
+    v = view()
+    v.remember([KnownPeer("a", url(1))])
+    (contact,) = v.contacts()
+    for _ in range(FORGET_AFTER - 1):
+        assert v.failed(contact, "refused", 0.0) == ""
+    assert v.failed(contact, "refused", 0.0) == "refused"
+    assert v.remembered() == ()
+
+
+def test_a_remembered_address_may_have_another_tenant_now():
+    v = view()
+    v.remember([KnownPeer("a", url(1)), KnownPeer("b", url(2))])
+    a, b = v.contacts()
+    assert v.answered(a, "c", SOURCE) == ""
+    v.announced("b", url(3), SOURCE)
+    (moved,) = (c for c in v.contacts() if c.url == url(3))
+    assert v.answered(moved, "b", SOURCE) == ""
+    assert not v.knows(b)
+    assert v.remembered() == (KnownPeer("c", url(1)), KnownPeer("b", url(3)))
+
+
+def test_only_so_many_are_remembered_as_a_view_holds_and_never_the_node_itself():
+    v = view(size=4, configured=(url(2),))
+    v.remember(
+        [KnownPeer("me", url(99)), KnownPeer("nat", ""), *(KnownPeer(f"id{i}", url(i)) for i in range(9))]
+    )
+    assert [c.url for c in v.contacts()] == [url(2), url(0), url(1), url(3), url(4)]
+    assert [c.configured for c in v.contacts()] == [True, False, False, False, False]
+    v.listens_at(url(3))
+    assert url(3) not in [c.url for c in v.contacts()]
+    assert KnownPeer("id3", url(3)) not in v.remembered()
+
+
+def test_fixed_peers_are_told_anew_in_each_life():
+    v = view(configured=(url(1),), fixed=True)
+    v.remember([KnownPeer("a", url(2))])
+    assert [c.url for c in v.contacts()] == [url(1)]

@@ -10,6 +10,7 @@ import pytest
 from p2pfl.errors import StorageError
 from p2pfl.events import RoundCompleted
 from p2pfl.storage.journal import JournalFile, to_line
+from tests.p2pfl.storage.states import file_limit
 
 
 def lines(path: Path) -> list[object]:
@@ -71,9 +72,35 @@ def test_journal_that_is_a_folder_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
-def test_full_disk_is_a_storage_error() -> None:
+def test_full_disk_is_a_storage_error_each_time() -> None:
     journal = JournalFile("/dev/full")
-    with pytest.raises(StorageError, match="No space left on device"):
-        journal.append({"t": 0})
-    with pytest.raises(StorageError, match="No space left on device"):
+    for _ in range(2):
+        with pytest.raises(StorageError, match="No space left on device"):
+            journal.append({"t": 0})
+    journal.close()
+
+
+def test_line_that_a_full_disk_cut_short_spoils_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "node.jsonl"
+    journal = JournalFile(path)
+    with file_limit(10):
+        with pytest.raises(StorageError, match="No space left on device"):
+            journal.append({"number": 0, "words": "more than there is room for"})
+        with pytest.raises(StorageError, match="File too large"):
+            journal.append({"number": 1})
+    journal.append({"number": 2})
+    journal.append({"number": 3})
+    journal.close()
+    assert path.read_text() == '{"number":\n{"number":2}\n{"number":3}\n'
+
+
+def test_every_tear_of_the_last_line_spoils_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "node.jsonl"
+    whole = '{"number":0}\n{"number":1,"words":"torn anywhere"}\n'
+    for length in range(whole.index("\n") + 1, len(whole)):
+        path.write_text(whole[:length])
+        journal = JournalFile(path)
+        journal.append({"number": 2})
         journal.close()
+        first, *_, last = path.read_text().splitlines()
+        assert (json.loads(first), json.loads(last)) == ({"number": 0}, {"number": 2})
