@@ -113,7 +113,7 @@ class Prober:
             if await self._answers(contact, id):
                 self._gossip.membership.reached(id, self._clock.now())
                 return
-            await self._ask_others(id, contact.url)
+            await self._ask_others(contact, id)
             self._service.heard_news()
         finally:
             self._probing.discard(id)
@@ -123,7 +123,7 @@ class Prober:
         hello = await self._courier.greeting(contact, "probe", seconds)
         return hello is not None and hello.sender.id == id
 
-    async def _ask_others(self, id: str, url: str) -> None:
+    async def _ask_others(self, target: Contact, id: str) -> None:
         """HELPERS random others call it at the same time; the first that reaches it ends the wait."""
         gossip = self._gossip
         others = [
@@ -139,7 +139,9 @@ class Prober:
                 # It waits for an answer too, as long as it thinks right.
                 usual = deadlines.probe(helper.round_trip, self._period)
                 seconds = (usual + self._period) * (1 + gossip.membership.health)
-                hello = await self._courier.greeting(helper, "probe", seconds, "probe", ViewEntry(id, url))
+                hello = await self._courier.greeting(
+                    helper, "probe", seconds, "probe", ViewEntry(id, target.url)
+                )
                 if hello is not None:
                     answers.append(hello.reached is True)
                     if hello.reached:
@@ -151,6 +153,7 @@ class Prober:
         if any(answers):
             change = gossip.membership.vouched(id, now)
         else:
+            gossip.view.failed(target, f"neither this node nor {len(helpers)} others reach it", now)
             change = gossip.membership.unreached(id, now, len(helpers) - len(answers), len(helpers))
         if change is not None:
             gossip.apply([change])
