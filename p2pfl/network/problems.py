@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import re
 
+from starlette.types import Scope
+
 MEDIA_TYPE = "application/problem+json"
 URN = "urn:p2pfl:"
 MAX_BYTES = 64 * 1024
@@ -36,6 +38,12 @@ def decode(body: bytes) -> tuple[str, str] | None:
     if not isinstance(kind, str) or not kind.startswith(URN) or not _REASON.fullmatch(kind[len(URN) :]):
         return None
     return kind[len(URN) :], one_line(detail) if isinstance(detail, str) else ""
+
+
+def source(scope: Scope) -> str:
+    """The host that a request came from, "" if the server does not say."""
+    client = scope.get("client")
+    return str(client[0]) if client else ""
 
 
 def one_line(text: str) -> str:

@@ -17,7 +17,7 @@ from p2pfl import errors
 from p2pfl.errors import BadField
 from p2pfl.gossip.codec import MAX_HELLO, ModelDecoder, decode_hello
 from p2pfl.gossip.messages import Model
-from p2pfl.network.app import UNREADABLE
+from p2pfl.network.app import REFUSED
 from tests.p2pfl.gossip import hostile_frames
 from tests.p2pfl.network.sites import (
     BIG,
@@ -359,7 +359,7 @@ async def test_bug_in_a_page_is_a_500(
 
 async def test_bytes_that_are_not_http_are_counted() -> None:
     site = Site()
-    scope = {"type": UNREADABLE, "client": ("192.0.2.7", 1), "detail": "not HTTP"}
+    scope = {"type": REFUSED, "client": ("192.0.2.7", 1), "error": errors.Malformed("not HTTP")}
     await call_unreadable(site, scope)
     [(error, source, peer)] = site.rejected
     assert (error.reason, str(error), source, peer) == ("malformed", "not HTTP", "192.0.2.7", "")
