@@ -7,8 +7,8 @@ which virtual time does not see. The hot routes are plain ASGI, without request 
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -17,7 +17,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from p2pfl.clock import Clock
-from p2pfl.errors import Busy, FrameError, PeerError, TooLarge, TooManyRequests, Unauthorised
+from p2pfl.errors import Busy, FrameError, PeerError, TooLarge, Unauthorised
 from p2pfl.gossip.codec import (
     MAX_HELLO,
     MEDIA_TYPE,
@@ -27,21 +27,21 @@ from p2pfl.gossip.codec import (
 )
 from p2pfl.network import problems
 from p2pfl.network.body import Body
+from p2pfl.network.budget import origin
 from p2pfl.network.pages import Pages
 from p2pfl.network.service import Chunks, Service
+from p2pfl.network.shares import Shares
 
 __all__ = ["REFUSED", "ASGIApp", "Service", "make_app", "send_refusal"]
 
 REFUSED = "p2pfl.refused"
 """Scope type by which a server reports what it refused itself: {type, client, error}."""
 SLOWEST = 50_000
-"""Bytes a second that a body may take beyond body_timeout: a slow radio link."""
+"""Bytes a second that a body has to bring after body_timeout: a slow radio link."""
 BODY_MEMORY = 512 * 1024 * 1024
-"""Bytes that bodies being received may take together; big models are received fewer at a time."""
+"""Bytes that bodies being received may take together; big models are received, or sent, fewer at a time."""
 SMALL = 64 * 1024
 """Bytes of a reply up to which joining its two chunks is cheaper than sending two."""
-RETRY_AFTER = "1"
-"""Seconds after which a refused peer may try again."""
 
 _MEDIA_TYPE = MEDIA_TYPE.encode()
 
@@ -49,13 +49,16 @@ log = logging.getLogger(__name__)
 
 
 def make_app(service: Service, clock: Clock, *, body_timeout: float = 60.0, max_streams: int = 32) -> ASGIApp:
-    """The application. body_timeout: seconds a body may take, plus those of its size at SLOWEST.
+    """The application. body_timeout: seconds a body may take, plus those of what has come at SLOWEST.
 
-    max_streams: models that may be received at a time; more are refused with 503, so that memory stays flat.
+    max_streams: models that may be received at a time, and as many that may be sent; more are refused with
+    503, so that memory stays flat. One source gets at most half of them (Shares).
     """
+    places = max(2, min(max_streams, BODY_MEMORY // largest_model(service.layout)))
+    incoming, outgoing = Shares(places), Shares(places)
     hot: list[tuple[str, str, ASGIApp]] = [
-        ("POST", "/v1/exchange", _Exchange(service, clock, body_timeout, max_streams)),
-        ("GET", "/v1/model", _Snapshot(service)),
+        ("POST", "/v1/exchange", _Exchange(service, clock, body_timeout, incoming, outgoing)),
+        ("GET", "/v1/model", _Snapshot(service, outgoing)),
         ("POST", "/v1/membership", _Membership(service, clock, body_timeout)),
     ]
     return _Boundary(_Routes(hot, service), service)
@@ -133,29 +136,32 @@ class _Boundary:
 class _Exchange:
     """POST /v1/exchange: a model in; a model (push-pull) or nothing (push) out."""
 
-    def __init__(self, service: Service, clock: Clock, body_timeout: float, max_streams: int) -> None:
+    def __init__(
+        self, service: Service, clock: Clock, body_timeout: float, incoming: Shares, outgoing: Shares
+    ) -> None:
         self._service = service
         self._clock = clock
         self._body_timeout = body_timeout
         self._limit = largest_model(service.layout)  # bytes
-        self._free = max(2, min(max_streams, BODY_MEMORY // self._limit))
+        self._incoming = incoming
+        self._outgoing = outgoing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         service, source = self._service, problems.source(scope)
         body = Body(scope, receive)
         decoder = ModelDecoder(service.task, service.layout)
+        reply: Chunks | None = None
         try:
             body.check(self._limit)
-            if not self._free:
-                raise Busy("as many models as memory allows are being received; try again later")
-            self._free -= 1
-            try:
-                seconds = self._body_timeout + (body.length or self._limit) / SLOWEST
-                await body.read(decoder.feed, self._clock, seconds)
+            with _place(self._incoming, source, "received"):
+                await body.read(decoder.feed, self._clock, self._body_timeout, SLOWEST)
                 model = decoder.finish()
-            finally:
-                self._free += 1
-            reply = service.receive_model(model, source, decoder.size)
+            # A place for the answer first: what is not answered was not taken either.
+            sending = _place(self._outgoing, source, "sent") if model.head.wants_reply else nullcontext()
+            with sending:
+                reply = service.receive_model(model, source, decoder.size)
+                if reply is not None:
+                    await _send_frame(send, [], reply)
         except PeerError as error:
             head = decoder.head
             await _refuse(service, error, source, head.sender.id if head is not None else "", body, send)
@@ -163,15 +169,26 @@ class _Exchange:
         if reply is None:
             await send({"type": "http.response.start", "status": 204, "headers": []})
             await send({"type": "http.response.body", "body": b""})
-        else:
-            await _send_frame(send, [], reply)
+
+
+@contextmanager
+def _place(shares: Shares, source: str, what: str) -> Iterator[None]:
+    """Hold one of the places for models; Busy if there is none for this source."""
+    source = origin(source)
+    if not shares.take(source):
+        raise Busy(f"as many models as memory allows are being {what}; try again later")
+    try:
+        yield
+    finally:
+        shares.give_back(source)
 
 
 class _Snapshot:
     """GET and HEAD /v1/model: the published snapshot, unless the client has it."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, outgoing: Shares) -> None:
         self._service = service
+        self._outgoing = outgoing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         source = problems.source(scope)
@@ -186,7 +203,12 @@ class _Snapshot:
             await send({"type": "http.response.body", "body": b""})
             return
         else:
-            size = await _send_frame(send, headers, chunks)
+            try:
+                with _place(self._outgoing, source, "sent"):
+                    size = await _send_frame(send, headers, chunks)
+            except Busy as error:
+                await _refuse(self._service, error, source, "", Body(scope, receive), send)
+                return
         if scope["method"] == "GET":
             self._service.pulled(source, size)
 
@@ -212,7 +234,7 @@ class _Membership:
 
         try:
             body.check(MAX_HELLO)
-            await body.read(collect, self._clock, self._body_timeout)
+            await body.read(collect, self._clock, self._body_timeout, SLOWEST)
             hello = decode_hello(bytes(data), service.task, service.layout)
             peer = hello.sender.id
             answer = await service.receive_hello(hello, source, len(data))
@@ -233,12 +255,8 @@ async def _refuse(service: Service, error: PeerError, source: str, peer: str, bo
 async def send_refusal(send: Send, error: PeerError, *, close: bool) -> None:
     """Answer with an error's problem document. close: as in _send_problem."""
     status = error.status if isinstance(error, FrameError) else 400
-    headers = []
-    if isinstance(error, TooManyRequests):
-        headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after))))
-    elif status == Busy.status:
-        headers.append((b"retry-after", RETRY_AFTER.encode()))
-    elif status == Unauthorised.status:
+    headers = [(b"retry-after", b"%d" % seconds) for seconds in problems.retry_after(error)]
+    if status == Unauthorised.status:
         headers.append((b"www-authenticate", b"Bearer"))
     await _send_problem(send, error.reason, status, str(error), headers, close=close)
 

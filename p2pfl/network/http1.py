@@ -13,7 +13,7 @@ from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 
-from p2pfl.errors import Malformed, PeerError, Truncated
+from p2pfl.errors import FrameError, Malformed, PeerError, Truncated
 from p2pfl.network import problems
 
 Address = tuple[str, int]
@@ -70,6 +70,20 @@ class Http1(H11Protocol):
         await self._send_h11_event(h11.Response(status_code=status_code, headers=headers))
         await self._send_h11_event(h11.Data(data=document))
         await self._send_h11_event(h11.EndOfMessage())
+
+
+def refusal(error: PeerError) -> bytes:
+    """All of an HTTP answer that refuses, for a connection on which no request was read."""
+    status = error.status if isinstance(error, FrameError) else 400
+    document = problems.encode(error.reason, status, str(error))
+    lines = [
+        f"HTTP/1.1 {status} ",
+        f"content-type: {problems.MEDIA_TYPE}",
+        f"content-length: {len(document)}",
+        *(f"retry-after: {seconds}" for seconds in problems.retry_after(error)),
+        "connection: close",
+    ]
+    return "\r\n".join([*lines, "", ""]).encode() + document
 
 
 class _Heads:

@@ -3,7 +3,7 @@
 Hypercorn has the protocol (http1.py); sockets, limits and shutdown are ours. Its own server shields writes
 from cancellation, so that a client that takes no answer would hold up the shutdown for ever, and sets it no
 time limit. And a request body that the application does not read to its end would leave its connection
-hanging (see _Courteous).
+hanging (courtesy.py).
 """
 
 from __future__ import annotations
@@ -21,14 +21,18 @@ from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
+from p2pfl.clock import Clock
 from p2pfl.config import parse_listen
-from p2pfl.errors import HandshakeFailed, PeerError, PlainHttp
-from p2pfl.network import listening, problems, tls
-from p2pfl.network.gate import CERTIFIED, Gate, report
+from p2pfl.errors import Busy, HandshakeFailed, PeerError, PlainHttp, TooManyRequests
+from p2pfl.network import http1, listening, tls
+from p2pfl.network.budget import origin
+from p2pfl.network.courtesy import Courteous, Slicing
+from p2pfl.network.gate import CERTIFIED, RESERVED, Gate, report, requests_of
 from p2pfl.network.http1 import Http1
 from p2pfl.network.presenting import PresentingTransport
+from p2pfl.network.seats import Seat, Seats
 from p2pfl.network.security import OPEN, Security
 from p2pfl.network.tls_stream import TlsStream
 from p2pfl.network.transport import RECEIVE, TcpTransport, socket_options
@@ -43,16 +47,14 @@ STALLED = 30.0
 """Seconds in which a client must take the next piece of its answer."""
 GRACE = 0.5
 """Seconds that requests under way have at shutdown."""
-LINGER_SECONDS = 2.0
-LINGER_BYTES = 64 * 1024 * 1024
-"""How long, and how much of, a body that was already answered is still read. Closing a socket with unread
-bytes in it resets the connection, and the client might lose the answer that says why it was refused."""
-SLICE = 128 * 1024
-"""Bytes of an answer handed to Hypercorn at a time."""
 MAX_CONNECTIONS = 512
 """Open connections, most of them idle; below the usual limit of 1,024 files."""
-
-_FULL = b"HTTP/1.1 503 \r\nretry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+RESERVED_CONNECTIONS = 32
+"""Of these, kept for people and tools who ask for a page while all others are taken."""
+RESERVED_IDLE = 3.0
+"""As IDLE, of those."""
+ARRIVALS = 0.1
+"""Connections that one address may open, for each request that it may make: each serves several."""
 
 log = logging.getLogger(__name__)
 
@@ -98,10 +100,14 @@ class _Server:
         self.closing = trio.Event()
         self._app = app
         self._tls = security.tls.server if security.tls else None
-        self._wrapped = ASGIWrapper(_Courteous(_Slicing(Gate(app, security))))  # type: ignore[arg-type]
+        self._clock = Clock()
+        gate = Gate(app, security, self._clock)
+        self._wrapped = ASGIWrapper(Courteous(Slicing(gate)))  # type: ignore[arg-type]
         self._config = _hypercorn_config()
         self._context = WorkerContext(None)
-        self._connections: dict[_Connection, None] = {}  # in order of arrival
+        self._arrivals = requests_of(security, ARRIVALS)
+        self._seats = Seats(MAX_CONNECTIONS - RESERVED_CONNECTIONS, RESERVED_CONNECTIONS)
+        self._connections: dict[_Connection, Seat] = {}  # in order of arrival
 
     async def hold(self, *, task_status: trio.TaskStatus[trio.Nursery]) -> None:
         """Hold the connections' nursery, beyond the end of what `serve` runs in, for a graceful end."""
@@ -116,17 +122,21 @@ class _Server:
 
     async def handle(self, stream: trio.SocketStream) -> None:
         """One connection, to its end. Whatever happens to it, the others go on."""
-        if len(self._connections) >= MAX_CONNECTIONS:
-            with trio.move_on_after(GRACE), _ignoring_loss():
-                await stream.send_all(_FULL)
-            return
         try:
             for option in socket_options():
                 stream.setsockopt(*option)
             connection = _Connection(stream, self._wrapped, self._config, self._context, self._app)
         except OSError:
             return  # it left before we could ask for its address
-        self._connections[connection] = None
+        source = origin(connection.client[0])
+        refusal = self._refusal(source)
+        seat = None if refusal else self._seats.take(source, self._longest_idle)
+        if seat is None:
+            error = refusal or Busy("all connections are taken; try again later")
+            await connection.refuse(error, self._tls is None)
+            return
+        connection.keep_for_pages(seat.reserved)
+        self._connections[connection] = seat
         try:
             if self._tls is None or await connection.secure(self._tls):
                 await connection.run()
@@ -134,6 +144,37 @@ class _Server:
             log.exception("connection failed client=%s", connection.client)
         finally:
             del self._connections[connection]
+            seat.leave()
+
+    def _refusal(self, source: str) -> TooManyRequests | None:
+        """What is wrong with one more connection from this source."""
+        now = self._clock.now()
+        if wait := self._arrivals.wait(source, now):
+            return TooManyRequests(
+                f"{source} opens more connections than one address may; try again in {wait:.1f} s",
+                retry_after=wait,
+            )
+        self._arrivals.spend(source, 1.0, now)
+        return None
+
+    def _longest_idle(self, reserved: bool) -> Seat | None:
+        """End a connection, reserved or not, that waits for a request since longest; return its seat.
+
+        Of those that are not reserved, of the source that has most: it has the others still.
+        """
+        idle = [
+            (connection, seat)
+            for connection, seat in self._connections.items()
+            if seat.reserved == reserved and seat.is_taken and connection.is_idle
+        ]
+        if not idle:
+            return None
+        if not reserved:
+            most = max(self._seats.held(seat.source) for _, seat in idle)
+            idle = [(connection, seat) for connection, seat in idle if self._seats.held(seat.source) == most]
+        connection, seat = min(idle, key=lambda pair: pair[0].idle_since or 0.0)
+        connection.leave_if_idle()
+        return seat
 
 
 class _Connection:
@@ -158,9 +199,29 @@ class _Connection:
         self._reading = trio.CancelScope()
         self._handshake = trio.CancelScope()
         self._leaving = False
+        self._idle_seconds = IDLE
+        self.idle_since: float | None = trio.current_time()  # None while a request is under way
         self._state = ConnectionState({})
         self.client: tuple[str, int] = stream.socket.getpeername()[:2]
         self._server: tuple[str, int] = stream.socket.getsockname()[:2]
+
+    def keep_for_pages(self, reserved: bool) -> None:
+        """reserved: only pages are answered on it, and only one."""
+        self._idle_seconds = RESERVED_IDLE if reserved else IDLE
+        self._state[RESERVED] = reserved
+
+    @property
+    def is_idle(self) -> bool:
+        """It waits for a handshake or for the head of a request."""
+        return self.idle_since is not None and not self._leaving
+
+    async def refuse(self, error: PeerError, plainly: bool) -> None:
+        """End a connection that has no seat. plainly: say why; over TLS that would cost a handshake."""
+        await self._report(self.client, error)
+        with trio.move_on_after(GRACE), _ignoring_loss():
+            if plainly:
+                await self._stream.send_all(http1.refusal(error))
+        await self._stream.aclose()
 
     async def secure(self, context: ssl.SSLContext) -> bool:
         """TLS on the connection. False if the client does not agree: that is counted, and the end of it."""
@@ -188,10 +249,8 @@ class _Connection:
 
     async def _tell_plainly(self, raw: trio.SocketStream, refusal: PlainHttp) -> None:
         """Say in plain HTTP that only TLS is spoken here, or a person would see a connection that ends."""
-        document = problems.encode(refusal.reason, refusal.status, str(refusal))
-        head = f"content-type: {problems.MEDIA_TYPE}\r\ncontent-length: {len(document)}\r\nconnection: close"
         with _ignoring_loss():
-            await raw.send_all(b"HTTP/1.1 400 \r\n" + head.encode() + b"\r\n\r\n" + document)
+            await raw.send_all(http1.refusal(refusal))
             await raw.send_eof()
 
     async def run(self) -> None:
@@ -208,7 +267,7 @@ class _Connection:
                 self._send,
                 self._report,
             )
-            self._reading.deadline = trio.current_time() + IDLE
+            self._reading.deadline = trio.current_time() + self._idle_seconds
             with self._reading:
                 await self._read()
             if self._reading.cancelled_caught:
@@ -248,82 +307,14 @@ class _Connection:
                 # Part of the answer is lost, so the connection is.
                 await self._stream.aclose()
         elif isinstance(event, Updated):
-            self._reading.deadline = trio.current_time() + IDLE if event.idle else math.inf
+            now = trio.current_time()
+            self.idle_since = now if event.idle else None
+            self._reading.deadline = now + self._idle_seconds if event.idle else math.inf
         elif isinstance(event, Closed):
             with _ignoring_loss():
                 if isinstance(self._stream, trio.SocketStream):  # TLS has no half-closed connections
                     await self._stream.send_eof()
             await self._stream.aclose()
-
-
-class _Courteous:
-    """Reads on, for a while, what a client still sends after its answer is complete.
-
-    Hypercorn queues the pieces of a body for the application. One that answers without reading them all would
-    block, on the full queue, both the reader and the end of its own answer.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not any(name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"]):
-            await self._app(scope, receive, send)
-            return
-        unread = True
-        answered = False
-
-        async def read() -> Message:
-            nonlocal unread
-            message = await receive()
-            unread = message["type"] == "http.request" and message.get("more_body", False)
-            return message
-
-        async def write(message: Message) -> None:
-            nonlocal answered
-            answered = message["type"] == "http.response.body" and not message.get("more_body", False)
-            if not (answered and unread):
-                await send(message)
-                return
-            await send({**message, "more_body": True})  # complete for the client, who knows its length
-            async with trio.open_nursery() as nursery:
-                enough = trio.Event()
-                nursery.start_soon(discard, enough)
-                with trio.move_on_after(LINGER_SECONDS):
-                    await enough.wait()
-                await send({"type": "http.response.body", "body": b""})
-                nursery.cancel_scope.cancel()
-
-        async def discard(enough: trio.Event) -> None:
-            size = 0
-            while unread:
-                size += len((await read()).get("body", b""))
-                if size > LINGER_BYTES:
-                    enough.set()
-            enough.set()
-
-        await self._app(scope, read, write)
-        if unread and not answered:
-            # A broken answer: the connection ends, and nothing may wait for the queue.
-            await discard(trio.Event())
-
-
-class _Slicing:
-    """Hands long pieces of an answer on in slices: Hypercorn copies each, and a slice stays in the cache."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def write(message: Message) -> None:
-            body = message.get("body", b"")
-            for start in range(0, len(body) - SLICE, SLICE):
-                await send({**message, "body": body[start : start + SLICE], "more_body": True})
-            if len(body) > SLICE:
-                message = {**message, "body": body[(len(body) - 1) // SLICE * SLICE :]}
-            await send(message)
-
-        await self._app(scope, receive, write)
 
 
 class _ignoring_loss(contextlib.suppress):  # noqa: N801 - reads as a statement
