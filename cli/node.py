@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cli import logs
-from cli.options import takes
+from cli.options import takes, warn_of_secret
 from p2pfl.config import NodeConfig
 
 app = typer.Typer(help="Run a node, or ask a running one how it is.", rich_markup_mode=None)
@@ -30,13 +31,25 @@ def start(config: NodeConfig, reload: Callable[[], NodeConfig] | None) -> None:
 
 @app.command("status")
 def show_status(
+    context: typer.Context,
     url: Annotated[
         str, typer.Argument(help="The node's URL, for example http://127.0.0.1:8470.", metavar="URL")
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print the node's own JSON.")] = False,
+    token: Annotated[
+        str | None, typer.Option(help="The network's token.", envvar="P2PFL_TOKEN", metavar="TOKEN")
+    ] = None,
+    token_file: Annotated[Path | None, typer.Option(help="File with the token.", metavar="FILE")] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="A certificate of ours.", metavar="FILE")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its private key.", metavar="FILE")] = None,
+    tls_ca: Annotated[
+        Path | None, typer.Option(help="The authority that the node's is from.", metavar="FILE")
+    ] = None,
 ) -> None:
     """Show a running node's rounds, accuracy and peers."""
     from cli import status
 
-    answer = status.fetch(status.parse_url(url))
+    warn_of_secret(context, "token", "P2PFL_TOKEN")
+    shown = status.Credentials(token, token_file, tls_cert, tls_key, tls_ca)
+    answer = status.fetch(status.parse_url(url), shown)
     typer.echo(status.as_json(answer) if as_json else status.as_table(answer), nl=as_json)

@@ -35,6 +35,7 @@ def takes(
     load: the command also takes a file, as its argument, and gets load(file, flags) instead.
     """
     options = [_parameter(key) for key in keys(kind)]
+    secrets = [key for key in keys(kind) if key.secret]
     names = [option.name for option in options]
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -51,6 +52,8 @@ def takes(
 
         def wrapper(*, context: typer.Context, **values: Any) -> None:
             path: Path | None = values.pop("config", None)
+            for key in secrets:
+                warn_of_secret(context, key.name, key.env)
             flags = {name: _flat(values.pop(name)) for name in names if _given(context, name)}
             rest = {name: value for name, value in values.items() if name not in names}
             if "reload" in signature.parameters:
@@ -73,6 +76,17 @@ def takes(
         return wrapper
 
     return decorate
+
+
+def warn_of_secret(context: typer.Context, name: str, env: str | None) -> None:
+    """Say on stderr that a secret was given where others can read it."""
+    source = context.get_parameter_source(name)
+    if source is not None and source.name == "COMMANDLINE":
+        typer.echo(
+            f"p2pfl: warning: other users of this machine can read --{name} in the list of processes (ps); "
+            f"give --{name}-file, or set {env}",
+            err=True,
+        )
 
 
 def _flat(value: object) -> object:

@@ -6,19 +6,41 @@ flags and files are flat: `local_epochs` is `--local-epochs` and the key `local-
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 import ipaddress
 import math
 import re
-import types
-import typing
-from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, dataclass
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from dataclasses import dataclass
+from typing import Literal
 from urllib.parse import urlsplit
 
 from p2pfl.errors import ConfigError
+from p2pfl.options import Key, build, check, flatten, group, keys, option
+
+__all__ = [
+    "NOWHERE",
+    "Codec",
+    "DataConfig",
+    "EvaluationConfig",
+    "GossipConfig",
+    "GossipMode",
+    "Key",
+    "LogLevel",
+    "MergeRule",
+    "NodeConfig",
+    "Schedule",
+    "SecurityConfig",
+    "TrainingConfig",
+    "build",
+    "check",
+    "check_address",
+    "check_url",
+    "flatten",
+    "group",
+    "keys",
+    "option",
+    "parse_listen",
+    "parse_shard",
+]
 
 GossipMode = Literal["push", "pull", "push-pull"]
 MergeRule = Literal["mean", "age", "samples"]
@@ -26,28 +48,11 @@ Schedule = Literal["constant", "cosine"]
 Codec = Literal["f32", "f16", "f32+deflate", "f16+deflate"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
-T = TypeVar("T")
-
 # --advertise of a node that nobody can call.
 NOWHERE = "none"
 
 # A name or an IPv4 address, or an IPv6 address in brackets; no user:password@ in front.
 _HOST = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?|\[[0-9A-Fa-f:.]+\]")
-
-
-def option(default: Any = MISSING, help: str = "", *, env: str | None = None) -> Any:
-    """A dataclass field with the help text that the command line shows. env: environment variable."""
-    return dataclasses.field(default=default, metadata={"help": help, "env": env})
-
-
-def group(kind: type[T]) -> T:
-    """A field that holds another configuration class, with its defaults."""
-    return dataclasses.field(default_factory=kind, metadata={"group": True})
-
-
-def check(ok: bool, message: str) -> None:
-    if not ok:
-        raise ConfigError(message)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,6 +188,51 @@ class EvaluationConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SecurityConfig:
+    """Who may ask a node for what, and how often. SECURITY.md says what each choice promises."""
+
+    tls_cert: str | None = option(
+        None, "Certificate of this node (PEM); with --tls-key and --tls-ca: mutual TLS, see 'p2pfl keys'."
+    )
+    tls_key: str | None = option(None, "Private key of --tls-cert (PEM).")
+    tls_ca: str | None = option(
+        None, "Certificates of the authorities (PEM) that peers' certificates must come from."
+    )
+    token: str | None = option(
+        None,
+        "Shared secret that all requests must carry; better as a file or in the environment, where other "
+        "users of the machine do not see it.",
+        env="P2PFL_TOKEN",
+        secret=True,
+    )
+    token_file: str | None = option(None, "File with that secret; 'p2pfl keys token' makes one.")
+    public_status: bool = option(
+        False, "Show status, peers, layout and health also to those without token or certificate."
+    )
+    max_requests: float = option(
+        1000.0, "Requests a second that one address may make, twice as many at once; 0: any number."
+    )
+    max_megabytes: float = option(
+        250.0, "Megabytes a second that one address may send or fetch, 2 GB at once; 0: any amount."
+    )
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("tls_cert", "tls_key", "tls_ca") if getattr(self, name) is not None]
+        check(
+            len(given) in (0, 3),
+            f"{' and '.join(name.replace('_', '-') for name in given)} alone would not give mutual TLS; "
+            "give --tls-cert, --tls-key and --tls-ca, or none of them",
+        )
+        check(self.token is None or self.token_file is None, "give the token or token-file, not both")
+        check(0 <= self.max_requests < float("inf"), "max-requests must be 0 (any number) or more")
+        check(0 <= self.max_megabytes < float("inf"), "max-megabytes must be 0 (any amount) or more")
+
+    @property
+    def tls(self) -> bool:
+        return self.tls_cert is not None
+
+
+@dataclass(frozen=True, kw_only=True)
 class NodeConfig:
     """One node. See docs/design.md for what each choice trades."""
 
@@ -216,15 +266,17 @@ class NodeConfig:
     training: TrainingConfig = group(TrainingConfig)
     gossip: GossipConfig = group(GossipConfig)
     evaluation: EvaluationConfig = group(EvaluationConfig)
+    security: SecurityConfig = group(SecurityConfig)
 
     def __post_init__(self) -> None:
         parse_listen(self.listen)
         parse_shard(self.shard)
-        for peer in self.peers:
-            check_url("peers", peer)
-        if self.advertise not in (None, NOWHERE):
-            assert self.advertise is not None
-            check_url("advertise", self.advertise)
+        for key, url in [*(("peers", peer) for peer in self.peers), ("advertise", self.advertise)]:
+            if url is None or (key, url) == ("advertise", NOWHERE):
+                continue
+            check_url(key, url)
+            plain = self.security.tls and not url.startswith("https:")
+            check(not plain, f"{key}: {url!r} is plain HTTP, and this node speaks TLS only; give https://")
         if self.call_from is not None:
             check_address("call-from", self.call_from)
         check(self.min_peers >= 0, "min-peers must be 0 or more")
@@ -282,88 +334,3 @@ def check_address(key: str, address: str) -> None:
         ipaddress.ip_address(address)
     except ValueError:
         raise ConfigError(f"{key}: {address!r} is not an IP address; for example 192.168.1.5") from None
-
-
-@dataclass(frozen=True)
-class Key:
-    """One flat key of a configuration class. group: name of the nested class's field, "" at the top."""
-
-    name: str
-    group: str
-    type: Any
-    default: Any
-    help: str
-    env: str | None
-
-
-def keys(kind: type[Any]) -> Iterator[Key]:
-    """The flat keys of a configuration class, its own first, then its groups', in order of definition."""
-    hints = typing.get_type_hints(kind)
-    fields = dataclasses.fields(kind)
-    for field in fields:
-        if not field.metadata.get("group"):
-            yield Key(
-                field.name,
-                "",
-                hints[field.name],
-                field.default,
-                field.metadata["help"],
-                field.metadata["env"],
-            )
-    for field in fields:
-        if field.metadata.get("group"):
-            for key in keys(hints[field.name]):
-                yield dataclasses.replace(key, group=field.name)
-
-
-def build(kind: type[T], values: Mapping[str, object]) -> T:
-    """A configuration from flat keys (`local_epochs` or `local-epochs`); what is absent keeps its default.
-
-    Raises ConfigError for an unknown key (with the nearest known one), a wrong type or a bad value.
-    """
-    known = {key.name: key for key in keys(kind)}
-    grouped: dict[str, dict[str, object]] = {"": {}}
-    for raw, value in values.items():
-        name = raw.replace("-", "_")
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {near[0].replace('_', '-')!r}?" if near else ""
-            raise ConfigError(f"unknown key {raw!r}{hint}")
-        key = known[name]
-        grouped.setdefault(key.group, {})[name] = _convert(name, key.type, value)
-    hints = typing.get_type_hints(kind)
-    nested = {name: hints[name](**flat) for name, flat in grouped.items() if name}
-    return kind(**grouped[""], **nested)
-
-
-def flatten(config: Any) -> dict[str, object]:
-    """The flat keys and values of a configuration, with dashes: what build() takes, without the Nones."""
-    flat = {}
-    for key in keys(type(config)):
-        value = getattr(getattr(config, key.group) if key.group else config, key.name)
-        if value is not None:
-            flat[key.name.replace("_", "-")] = list(value) if isinstance(value, tuple) else value
-    return flat
-
-
-def _convert(name: str, kind: Any, value: object) -> object:
-    """`value` as the field's type; comma lists become tuples, whole floats are not ints."""
-    shown = name.replace("_", "-")
-    if get_origin(kind) in (types.UnionType, typing.Union):
-        if value is None:
-            return None
-        (kind,) = (member for member in get_args(kind) if member is not type(None))
-    if get_origin(kind) is Literal:
-        choices = get_args(kind)
-        check(value in choices, f"{shown} must be one of {', '.join(map(str, choices))}, not {value!r}")
-        return value
-    if get_origin(kind) is tuple:
-        items = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
-        if not isinstance(items, list | tuple) or not all(isinstance(item, str) for item in items):
-            raise ConfigError(f"{shown} must be a list of strings, not {value!r}")
-        return tuple(item for item in items if item)
-    if kind is float and type(value) is int:
-        return float(value)
-    if type(value) is not kind:
-        raise ConfigError(f"{shown} must be a value of type {kind.__name__}, not {value!r}")
-    return value

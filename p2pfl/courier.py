@@ -96,8 +96,8 @@ class Courier:
             self._start(contact, "hello")
         latest = now() + (patience if gossip.view.pick(1, now(), explore=False) else self.patience())
         while (partner := self._another()) is None:
-            again = gossip.view.next_retry()
-            until = latest if again is None else min(latest, again)
+            again = [gossip.view.next_retry(), gossip.view.next_pause(now())]
+            until = min([latest, *(time for time in again if time is not None)])
             if until <= now() or not (self._under_way or until < latest):
                 break  # there is nobody to wait for
             with self._clock.deadline(max(1e-6, until - now())):
@@ -238,6 +238,8 @@ class Courier:
         # A probe that is not answered says nothing yet: others may reach that node.
         if error is not None and not (mode == "probe" and isinstance(error, TimedOut | Unreachable)):
             self._failed(contact, error)
+        elif not contact.is_paused(self._clock.now()):
+            contact.detail = ""
         sent, received = (reply.sent, reply.received) if reply else (0, 0)
         contact.bytes_out += sent
         contact.bytes_in += received
@@ -295,6 +297,9 @@ class Courier:
             if isinstance(error, Refused):
                 self._service.reject(error, contact.url, contact.id)
             dropped = view.refused(contact, str(error), now)
+        elif isinstance(error, Refused) and error.retry_after is not None:
+            dropped = ""
+            view.postponed(contact, str(error), now + min(error.retry_after, deadlines.LONGEST_PAUSE))
         else:
             dropped = view.failed(contact, str(error), now)
         if dropped:

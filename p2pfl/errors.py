@@ -8,6 +8,7 @@ P2pflError
 |   |-- DataError           a data set is missing or is not what it should be
 |   |-- ModelError          a model factory that cannot be used
 |   |-- StorageError        a state directory or file that cannot be read or written
+|   |-- CredentialError     a certificate, key or token that cannot be used
 |   `-- ListenError         the address cannot be listened on
 |-- SimulationError         the simulator itself broke (a dead worker, a lost process) exit 1
 `-- PeerError               a peer's fault: refused, counted, shown; never stops the node
@@ -16,7 +17,8 @@ P2pflError
     |-- Unreachable         definite: nothing was delivered
     |-- TimedOut            indefinite: it may or may not have been delivered
     |-- Refused             definite: the peer answered with an error
-    `-- BadAnswer           the peer answered with something that is not an answer
+    |-- BadAnswer           the peer answered with something that is not an answer
+    `-- HandshakeFailed     a client came to no agreement with us on TLS
 """
 
 from __future__ import annotations
@@ -58,6 +60,10 @@ class ModelError(SetupError):
 
 class StorageError(SetupError):
     """A state directory, checkpoint or journal that cannot be read or written."""
+
+
+class CredentialError(SetupError):
+    """A certificate, key or token file that is missing, unreadable, expired, or does not fit the others."""
 
 
 class ListenError(SetupError):
@@ -186,6 +192,37 @@ class Busy(FrameError):
     status = 503
 
 
+class TooManyRequests(FrameError):
+    """One address asks or sends more than its share. retry_after: seconds until it may ask again."""
+
+    reason = "too-many-requests"
+    status = 429
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Unauthorised(FrameError):
+    """The token is missing or another."""
+
+    reason = "unauthorised"
+    status = 401
+
+
+class NoCertificate(FrameError):
+    """A client without a certificate asks for more than the pages that are open to it."""
+
+    reason = "no-certificate"
+    status = 403
+
+
+class PlainHttp(FrameError):
+    """Plain HTTP where only TLS will do: from a client, or in the address of a peer."""
+
+    reason = "plain-http"
+
+
 class Unreachable(PeerError):
     reason = "unreachable"
 
@@ -195,18 +232,30 @@ class TimedOut(PeerError):
 
 
 class Refused(PeerError):
-    """`cause` is the peer's own reason (its problem document's type), `http_status` its status."""
+    """`cause` is the peer's own reason (its problem document's type), `http_status` its status.
+
+    retry_after: seconds for which the peer asks to be left alone; None if it does not.
+    """
 
     reason = "refused"
 
-    def __init__(self, message: str, *, cause: str, http_status: int) -> None:
+    def __init__(
+        self, message: str, *, cause: str, http_status: int, retry_after: float | None = None
+    ) -> None:
         super().__init__(message)
         self.cause = cause
         self.http_status = http_status
+        self.retry_after = retry_after
 
 
 class BadAnswer(PeerError):
     reason = "bad-answer"
+
+
+class HandshakeFailed(PeerError):
+    """A client that showed no certificate of our authority, does not speak TLS, or is too slow at it."""
+
+    reason = "handshake"
 
 
 @contextmanager

@@ -93,6 +93,8 @@ class Prober:
                 member, contact = members.get(id), view.known(id)
                 if member is None or contact is None or contact.state == "refused" or id in self._probing:
                     continue
+                if contact.is_paused(now):
+                    continue
                 if member.heard_at + self._period <= now:
                     return id
             ids = view.callable_ids()
@@ -121,7 +123,9 @@ class Prober:
     async def _answers(self, contact: Contact, id: str) -> bool:
         seconds = deadlines.probe(contact.round_trip, self._period) * (1 + self._gossip.membership.health)
         hello = await self._courier.greeting(contact, "probe", seconds)
-        return hello is not None and hello.sender.id == id
+        if hello is None:  # who asks to be left alone is there
+            return contact.is_paused(self._clock.now())
+        return hello.sender.id == id
 
     async def _ask_others(self, target: Contact, id: str) -> None:
         """HELPERS random others call it at the same time; the first that reaches it ends the wait."""

@@ -15,10 +15,14 @@ from p2pfl.events import MODEL_MODES, Mode, Observe, Rejected, Served, StandingC
 from p2pfl.gossip.codec import encode_hello
 from p2pfl.gossip.messages import Hello, Layout, Model, Sender, Task, ViewEntry
 from p2pfl.gossip.protocol import Gossip
+from p2pfl.network.budget import Buckets
 from p2pfl.storage.health import StorageHealth
 
 # Refusals that the status shows with their details; the counters hold all of them.
 SHOWN_REFUSALS = 8
+# Of each reason, refusals that are observed at once, and then a second: a flood must fill no log and no
+# journal. The counters hold all of them.
+TOLD_BURST, TOLD_RATE = 100.0, 5.0
 
 
 # Whether somebody whom a peer cannot reach answers us; source: the address that asks.
@@ -60,6 +64,7 @@ class NodeService:
         self._observe = observe
         self._on_news = on_news
         self._rejected: Counter[str] = Counter()
+        self._told = Buckets(TOLD_RATE, TOLD_BURST)
         self._refusals: deque[dict[str, str]] = deque(maxlen=SHOWN_REFUSALS)
 
     @property
@@ -155,4 +160,6 @@ class NodeService:
     def _count(self, reason: str, source: str, peer: str, detail: str) -> None:
         self._rejected[reason] += 1
         self._refusals.append({"reason": reason, "source": source, "peer": peer, "detail": detail})
-        self._observe(Rejected(source, peer, reason, detail))
+        if not self._told.wait(reason, self._now()):
+            self._told.spend(reason, 1.0, self._now())
+            self._observe(Rejected(source, peer, reason, detail))

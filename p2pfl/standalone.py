@@ -22,6 +22,7 @@ from p2pfl.learning.data import load
 from p2pfl.learning.learner import Evaluation, FitPlan, FitResult, Learner
 from p2pfl.learning.partition import Shard, shard
 from p2pfl.learning.torch_learner import TorchLearner
+from p2pfl.network.security import Security
 from p2pfl.network.server import HttpNetwork
 from p2pfl.node import Node
 from p2pfl.observing import Observer
@@ -87,17 +88,23 @@ def start(
     reload: gives the configuration as it is now, or P2pflError; SIGHUP applies its peers. None: no effect.
     Raises the errors of errors.UsageError and errors.SetupError.
     """
+    security = Security.load(config.security)  # first: nothing else is worth doing without it
+    security.check_advertised(config.advertise or f"{security.scheme}://{config.listen}")
     index, parts = parse_shard(config.shard)
     dataset = load(config.data)
     own = shard(dataset, config.data, index, parts)
     if learner is None:
         learner = TorchLearner(dataset, config.training.model, config.threads)
     with plain():
-        return trio.run(_main, config, learner, own, reload)
+        return trio.run(_main, config, security, learner, own, reload)
 
 
 async def _main(
-    config: NodeConfig, learner: Learner, own: Shard, reload: Callable[[], NodeConfig] | None
+    config: NodeConfig,
+    security: Security,
+    learner: Learner,
+    own: Shard,
+    reload: Callable[[], NodeConfig] | None,
 ) -> int:
     clock, health = Clock(), StorageHealth()
     with ExitStack() as open_files:
@@ -123,7 +130,7 @@ async def _main(
             initial=learner.initial_weights(config.training.init_seed),
             shard=own,
             compute=ThreadCompute(learner),
-            network=HttpNetwork(config.listen, config.call_from),
+            network=HttpNetwork(config.listen, config.call_from, security),
             clock=clock,
             rng=rng,
             observe=observe,

@@ -12,6 +12,7 @@ SHORTEST = 2.0  # seconds; below this a pause of the other side's process would 
 
 BACKOFF_FIRST = 1.0  # seconds
 BACKOFF_LONGEST = 60.0  # seconds
+LONGEST_PAUSE = 60.0  # seconds; a peer may ask to be left alone, not to be forgotten
 REFUSED_RETRY = 600.0  # seconds; a peer of another task may be restarted with the right one
 
 

@@ -71,6 +71,10 @@ class Contact:
     given: bool = False
     awaits_us: bool = False  # it is done and told us so: it waits to hear the same of us
 
+    def is_paused(self, now: float) -> bool:
+        """It is there, and asked to be left alone for a while."""
+        return self.state == "live" and self.retry_at > now
+
     def as_dict(self) -> dict[str, object]:
         """For /v1/peers and /v1/status."""
         return {
@@ -239,7 +243,7 @@ class View:
     def spoke(self, url: str) -> None:
         """A node of our task spoke, and says that it listens at `url`: a contact is tried again at once."""
         contact = self._contacts.get(url)
-        if contact is not None:
+        if contact is not None and contact.state != "live":  # a live one asked to be left alone
             contact.retry_at = ANY_TIME
 
     def pick(self, count: int, now: float, *, explore: bool = True) -> list[Contact]:
@@ -269,6 +273,11 @@ class View:
         times = [c.retry_at for c in self._contacts.values() if c.state != "live" and not c.busy]
         return min(times, default=None)
 
+    def next_pause(self, now: float) -> float | None:
+        """When the next live contact that asked to be left alone may be called; None if there is none."""
+        times = [c.retry_at for c in self._contacts.values() if c.is_paused(now)]
+        return min(times, default=None)
+
     def answered(self, contact: Contact, id: str, source: str) -> str:
         """`contact` answered as `id` from address `source`.
 
@@ -294,9 +303,10 @@ class View:
             self._make_room()
         self._answered.pop(contact.id, None)
         self._answered[id] = contact
+        if contact.state != "live":  # a live one may have asked to be left alone
+            contact.retry_at, contact.detail = ANY_TIME, ""
         contact.id, contact.source, contact.state = id, source, "live"
-        contact.failures, contact.retry_at = 0, ANY_TIME
-        contact.detail = ""
+        contact.failures = 0
         return ""
 
     def failed(self, contact: Contact, detail: str, now: float) -> str:
@@ -311,6 +321,11 @@ class View:
         if contact.state in ("live", "unreachable"):
             contact.state = "unreachable"
         return ""
+
+    def postponed(self, contact: Contact, detail: str, until: float) -> None:
+        """`contact` is there and asks to be left alone until then: no failure, and no reason to forget it."""
+        contact.detail = detail
+        contact.retry_at = until
 
     def refused(self, contact: Contact, detail: str, now: float) -> str:
         """`contact` is of another task or model: it leaves the view, unless the user named it.

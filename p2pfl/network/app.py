@@ -7,29 +7,17 @@ which virtual time does not see. The hot routes are plain ASGI, without request 
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Callable, Mapping
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from p2pfl import __version__
 from p2pfl.clock import Clock
-from p2pfl.errors import (
-    Busy,
-    FrameError,
-    Malformed,
-    NoSuchRoute,
-    PeerError,
-    TooLarge,
-    WrongMethod,
-)
+from p2pfl.errors import Busy, FrameError, PeerError, TooLarge, Unauthorised
 from p2pfl.gossip.codec import (
     MAX_HELLO,
     MEDIA_TYPE,
@@ -37,69 +25,40 @@ from p2pfl.gossip.codec import (
     decode_hello,
     largest_model,
 )
-from p2pfl.gossip.messages import Hello, Layout, Model, Task
 from p2pfl.network import problems
 from p2pfl.network.body import Body
+from p2pfl.network.budget import origin
+from p2pfl.network.pages import Pages
+from p2pfl.network.service import Chunks, Service
+from p2pfl.network.shares import Shares
 
-__all__ = ["UNREADABLE", "ASGIApp", "Service", "make_app"]
+__all__ = ["REFUSED", "ASGIApp", "Service", "make_app", "send_refusal"]
 
-UNREADABLE = "p2pfl.unreadable"
-"""Scope type by which a server reports bytes that are not even HTTP: {type, client, detail}."""
+REFUSED = "p2pfl.refused"
+"""Scope type by which a server reports what it refused itself: {type, client, error}."""
 SLOWEST = 50_000
-"""Bytes a second that a body may take beyond body_timeout: a slow radio link."""
+"""Bytes a second that a body has to bring after body_timeout: a slow radio link."""
 BODY_MEMORY = 512 * 1024 * 1024
-"""Bytes that bodies being received may take together; big models are received fewer at a time."""
+"""Bytes that bodies being received may take together; big models are received, or sent, fewer at a time."""
 SMALL = 64 * 1024
 """Bytes of a reply up to which joining its two chunks is cheaper than sending two."""
-RETRY_AFTER = "1"
-"""Seconds after which a refused peer may try again."""
 
 _MEDIA_TYPE = MEDIA_TYPE.encode()
 
 log = logging.getLogger(__name__)
 
-Chunks = tuple[bytes, memoryview]
-
-
-class Service(Protocol):
-    """What the application asks of the node. Nothing here waits, but for a hello that asks for a probe."""
-
-    @property
-    def task(self) -> Task: ...
-
-    @property
-    def layout(self) -> Layout: ...
-
-    def receive_model(self, model: Model, source: str, size: int) -> Chunks | None:
-        """A model was posted; the reply frame of a push-pull, or None. May raise a PeerError to refuse it."""
-
-    async def receive_hello(self, hello: Hello, source: str, size: int) -> bytes:
-        """A hello was posted; ours, encoded. May raise a PeerError to refuse it."""
-
-    def snapshot(self) -> tuple[str, Chunks]:
-        """(ETag in its quotes, frame) of GET /v1/model."""
-
-    def pulled(self, source: str, size: int) -> None:
-        """GET /v1/model was answered with `size` bytes of body (0: not modified)."""
-
-    def reject(self, error: PeerError, source: str, peer: str) -> None:
-        """Something was refused: count it. source: the host it came from; peer: the sender's id, if known."""
-
-    def status(self) -> dict[str, object]: ...
-
-    def peers(self) -> list[dict[str, object]]: ...
-
-    def ready(self) -> bool: ...
-
 
 def make_app(service: Service, clock: Clock, *, body_timeout: float = 60.0, max_streams: int = 32) -> ASGIApp:
-    """The application. body_timeout: seconds a body may take, plus those of its size at SLOWEST.
+    """The application. body_timeout: seconds a body may take, plus those of what has come at SLOWEST.
 
-    max_streams: models that may be received at a time; more are refused with 503, so that memory stays flat.
+    max_streams: models that may be received at a time, and as many that may be sent; more are refused with
+    503, so that memory stays flat. One source gets at most half of them (Shares).
     """
+    places = max(2, min(max_streams, BODY_MEMORY // largest_model(service.layout)))
+    incoming, outgoing = Shares(places), Shares(places)
     hot: list[tuple[str, str, ASGIApp]] = [
-        ("POST", "/v1/exchange", _Exchange(service, clock, body_timeout, max_streams)),
-        ("GET", "/v1/model", _Snapshot(service)),
+        ("POST", "/v1/exchange", _Exchange(service, clock, body_timeout, incoming, outgoing)),
+        ("GET", "/v1/model", _Snapshot(service, outgoing)),
         ("POST", "/v1/membership", _Membership(service, clock, body_timeout)),
     ]
     return _Boundary(_Routes(hot, service), service)
@@ -129,7 +88,7 @@ class _Routes:
 
 def _starlette(hot: list[tuple[str, str, ASGIApp]], service: Service) -> Starlette:
     """Every route, the hot ones too: whoever asks for one by another method is answered from here."""
-    pages = _Pages(service)
+    pages = Pages(service)
     routes: list[tuple[str, Callable[..., object], str]] = [
         *((path, handler, method) for method, path, handler in hot),
         ("/v1/layout", pages.layout, "GET"),
@@ -156,8 +115,8 @@ class _Boundary:
         self._service = service
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == UNREADABLE:
-            self._service.reject(Malformed(scope["detail"]), _source(scope), "")
+        if scope["type"] == REFUSED:
+            self._service.reject(scope["error"], problems.source(scope), "")
             return
         started = False
 
@@ -177,29 +136,32 @@ class _Boundary:
 class _Exchange:
     """POST /v1/exchange: a model in; a model (push-pull) or nothing (push) out."""
 
-    def __init__(self, service: Service, clock: Clock, body_timeout: float, max_streams: int) -> None:
+    def __init__(
+        self, service: Service, clock: Clock, body_timeout: float, incoming: Shares, outgoing: Shares
+    ) -> None:
         self._service = service
         self._clock = clock
         self._body_timeout = body_timeout
         self._limit = largest_model(service.layout)  # bytes
-        self._free = max(2, min(max_streams, BODY_MEMORY // self._limit))
+        self._incoming = incoming
+        self._outgoing = outgoing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        service, source = self._service, _source(scope)
+        service, source = self._service, problems.source(scope)
         body = Body(scope, receive)
         decoder = ModelDecoder(service.task, service.layout)
+        reply: Chunks | None = None
         try:
             body.check(self._limit)
-            if not self._free:
-                raise Busy("as many models as memory allows are being received; try again later")
-            self._free -= 1
-            try:
-                seconds = self._body_timeout + (body.length or self._limit) / SLOWEST
-                await body.read(decoder.feed, self._clock, seconds)
+            with _place(self._incoming, source, "received"):
+                await body.read(decoder.feed, self._clock, self._body_timeout, SLOWEST)
                 model = decoder.finish()
-            finally:
-                self._free += 1
-            reply = service.receive_model(model, source, decoder.size)
+            # A place for the answer first: what is not answered was not taken either.
+            sending = _place(self._outgoing, source, "sent") if model.head.wants_reply else nullcontext()
+            with sending:
+                reply = service.receive_model(model, source, decoder.size)
+                if reply is not None:
+                    await _send_frame(send, [], reply)
         except PeerError as error:
             head = decoder.head
             await _refuse(service, error, source, head.sender.id if head is not None else "", body, send)
@@ -207,18 +169,29 @@ class _Exchange:
         if reply is None:
             await send({"type": "http.response.start", "status": 204, "headers": []})
             await send({"type": "http.response.body", "body": b""})
-        else:
-            await _send_frame(send, [], reply)
+
+
+@contextmanager
+def _place(shares: Shares, source: str, what: str) -> Iterator[None]:
+    """Hold one of the places for models; Busy if there is none for this source."""
+    source = origin(source)
+    if not shares.take(source):
+        raise Busy(f"as many models as memory allows are being {what}; try again later")
+    try:
+        yield
+    finally:
+        shares.give_back(source)
 
 
 class _Snapshot:
     """GET and HEAD /v1/model: the published snapshot, unless the client has it."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, outgoing: Shares) -> None:
         self._service = service
+        self._outgoing = outgoing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        source = _source(scope)
+        source = problems.source(scope)
         etag, chunks = self._service.snapshot()
         headers = [(b"etag", etag.encode("ascii"))]
         if _has(scope, etag):
@@ -230,7 +203,12 @@ class _Snapshot:
             await send({"type": "http.response.body", "body": b""})
             return
         else:
-            size = await _send_frame(send, headers, chunks)
+            try:
+                with _place(self._outgoing, source, "sent"):
+                    size = await _send_frame(send, headers, chunks)
+            except Busy as error:
+                await _refuse(self._service, error, source, "", Body(scope, receive), send)
+                return
         if scope["method"] == "GET":
             self._service.pulled(source, size)
 
@@ -244,7 +222,7 @@ class _Membership:
         self._body_timeout = body_timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        service, source = self._service, _source(scope)
+        service, source = self._service, problems.source(scope)
         body = Body(scope, receive)
         data = bytearray()
         peer = ""
@@ -256,7 +234,7 @@ class _Membership:
 
         try:
             body.check(MAX_HELLO)
-            await body.read(collect, self._clock, self._body_timeout)
+            await body.read(collect, self._clock, self._body_timeout, SLOWEST)
             hello = decode_hello(bytes(data), service.task, service.layout)
             peer = hello.sender.id
             answer = await service.receive_hello(hello, source, len(data))
@@ -266,78 +244,39 @@ class _Membership:
         await _send_frame(send, [], (answer, memoryview(b"")))
 
 
-class _Pages:
-    """What people and tools read: JSON, never limited by what happens on exchanges."""
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
-        task, layout = service.task, service.layout
-        self._layout = {
-            "task": task.as_dict(),
-            "task_digest": task.digest,
-            **layout.as_dict(),
-            "size": layout.size,
-            "fingerprint": layout.fingerprint,
-        }
-
-    async def layout(self, request: Request) -> Response:
-        return JSONResponse(self._layout)
-
-    async def status(self, request: Request) -> Response:
-        return JSONResponse(_finite(self._service.status()))
-
-    async def peers(self, request: Request) -> Response:
-        return JSONResponse(_finite(self._service.peers()))
-
-    async def health(self, request: Request) -> Response:
-        return JSONResponse({"healthy": True})
-
-    async def readiness(self, request: Request) -> Response:
-        ready = self._service.ready()
-        return JSONResponse({"ready": ready}, status_code=200 if ready else 503)
-
-    async def index(self, request: Request) -> Response:
-        return PlainTextResponse(
-            f"p2pfl {__version__}: a gossip-learning node; see /v1/status and /v1/layout\n"
-        )
-
-    async def refuse(self, request: Request, error: Exception) -> Response:
-        """Starlette's own refusals (no such path, wrong method), as problem documents and counted."""
-        where = f"{request.method} {problems.one_line(request.url.path)}"
-        headers: dict[str, str] = {}
-        refusal: FrameError
-        if isinstance(error, HTTPException) and error.status_code == 404:
-            refusal = NoSuchRoute(f"{where}: there is no such path here")
-        elif isinstance(error, HTTPException) and error.status_code == 405:
-            # Starlette joins a set, whose order differs from run to run.
-            allowed = ", ".join(sorted((error.headers or {}).get("Allow", "").split(", ")))
-            headers["allow"] = allowed
-            refusal = WrongMethod(f"{where}: this path takes {allowed}")
-        else:
-            raise error
-        self._service.reject(refusal, _source(request.scope), "")
-        document = problems.encode(refusal.reason, refusal.status, str(refusal))
-        return Response(document, refusal.status, headers, problems.MEDIA_TYPE)
-
-
 async def _refuse(service: Service, error: PeerError, source: str, peer: str, body: Body, send: Send) -> None:
     """Count a refusal and answer it, unless the client has gone."""
     service.reject(error, source, peer)
     if body.gone:
         return
+    await send_refusal(send, error, close=not body.complete)
+
+
+async def send_refusal(send: Send, error: PeerError, *, close: bool) -> None:
+    """Answer with an error's problem document. close: as in _send_problem."""
     status = error.status if isinstance(error, FrameError) else 400
-    await _send_problem(send, error.reason, status, str(error), close=not body.complete)
+    headers = [(b"retry-after", b"%d" % seconds) for seconds in problems.retry_after(error)]
+    if status == Unauthorised.status:
+        headers.append((b"www-authenticate", b"Bearer"))
+    await _send_problem(send, error.reason, status, str(error), headers, close=close)
 
 
-async def _send_problem(send: Send, reason: str, status: int, detail: str, *, close: bool) -> None:
+async def _send_problem(
+    send: Send,
+    reason: str,
+    status: int,
+    detail: str,
+    more: Iterable[tuple[bytes, bytes]] = (),
+    *,
+    close: bool,
+) -> None:
     """close: the connection cannot be used again, for instance because the body was not read to its end."""
     document = problems.encode(reason, status, detail)
     headers = [
         (b"content-type", problems.MEDIA_TYPE.encode()),
         (b"content-length", b"%d" % len(document)),
+        *more,
     ]
-    if status == Busy.status:
-        headers.append((b"retry-after", RETRY_AFTER.encode()))
     if close:
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -362,12 +301,6 @@ async def _send_frame(send: Send, headers: list[tuple[bytes, bytes]], chunks: Ch
     return size
 
 
-def _source(scope: Scope) -> str:
-    """The host that a request came from, "" if the server does not say."""
-    client = scope.get("client")
-    return str(client[0]) if client else ""
-
-
 def _has(scope: Scope, etag: str) -> bool:
     """Does If-None-Match name this snapshot? (RFC 9110, weak comparison)"""
     for name, value in scope["headers"]:
@@ -376,14 +309,3 @@ def _has(scope: Scope, etag: str) -> bool:
             if etag in tags or "*" in tags:
                 return True
     return False
-
-
-def _finite(value: object) -> object:
-    """A value for JSON, which has no NaN and no infinity: null instead, as a diverged node's loss is."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _finite(member) for key, member in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(member) for member in value]
-    return value

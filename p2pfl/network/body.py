@@ -43,8 +43,13 @@ class Body:
         if self.length is not None and self.length > limit:
             raise TooLarge(f"content-length is {self.length}; at most {limit} bytes are taken here")
 
-    async def read(self, feed: Callable[[bytes], None], clock: Clock, seconds: float) -> None:
-        """Hand the body to `feed` as it arrives. Raises TooSlow, Truncated, and what `feed` raises."""
+    async def read(self, feed: Callable[[bytes], None], clock: Clock, seconds: float, slowest: float) -> None:
+        """Hand the body to `feed` as it arrives. Raises TooSlow, Truncated, and what `feed` raises.
+
+        seconds: it may take, and longer by what has come of it at `slowest` bytes a second. What was only
+        announced gives no time: who sends nothing is soon gone.
+        """
+        size = 0
         with clock.deadline(seconds) as scope:
             while True:
                 message = await self._receive()
@@ -56,7 +61,10 @@ class Body:
                     self.complete = True
                 if chunk:
                     feed(chunk)
+                    size += len(chunk)
+                    scope.deadline += len(chunk) / slowest / clock.rate
                 if self.complete:
                     return
         if scope.cancelled_caught:
-            raise TooSlow(f"the body did not arrive within {seconds:.0f} s")
+            taken = seconds + size / slowest
+            raise TooSlow(f"{size} bytes of the body came in {taken:.0f} s, and then no more in time")

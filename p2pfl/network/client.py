@@ -8,13 +8,14 @@ the 250 us that an exchange takes.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
 import httpx
 
-from p2pfl.errors import BadAnswer, PeerError, Refused, TimedOut, TooLarge, Unreachable
+from p2pfl.errors import BadAnswer, Busy, PeerError, Refused, TimedOut, TooLarge, Unreachable
 from p2pfl.gossip.codec import MAX_HELLO, MEDIA_TYPE, ModelDecoder, decode_hello, encode_hello
 from p2pfl.gossip.messages import Hello, Layout, Model, Task
 from p2pfl.network import problems
@@ -202,10 +203,20 @@ async def _refusal(url: str, response: httpx.Response) -> PeerError:
 
     await _read(response, collect)
     problem = problems.decode(bytes(body))
-    if problem is None:
+    wait = _retry_after(response)
+    if problem is None and (wait is None or response.status_code not in (429, 503)):
         return BadAnswer(f"{url} is not a p2pfl node: it answered with status {response.status_code}")
-    reason, detail = problem
-    return Refused(f"{url} refused: {detail or reason}", cause=reason, http_status=response.status_code)
+    # Without a problem document: what stands in front of a node asks us to come back later.
+    reason, detail = problem or (Busy.reason, "")
+    return Refused(
+        f"{url} refused: {detail or reason}", cause=reason, http_status=response.status_code, retry_after=wait
+    )
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    """Seconds for which a peer asks to be left alone; None if it does not, or names a date (by its clock)."""
+    value = response.headers.get("retry-after", "")
+    return float(value) if re.fullmatch(r"[0-9]{1,6}", value) else None
 
 
 def _as_peer_error(url: str, error: Exception) -> PeerError:

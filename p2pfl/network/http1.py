@@ -13,12 +13,12 @@ from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 
-from p2pfl.errors import Malformed, Truncated
+from p2pfl.errors import FrameError, Malformed, PeerError, Truncated
 from p2pfl.network import problems
 
 Address = tuple[str, int]
-Report = Callable[[Address, str], Awaitable[None]]
-"""Called with a client and a detail when what came is not HTTP."""
+Report = Callable[[Address, PeerError], Awaitable[None]]
+"""Called with a client and what was wrong when what came is not HTTP."""
 
 
 class Http1(H11Protocol):
@@ -30,12 +30,15 @@ class Http1(H11Protocol):
         config: Config,
         context: WorkerContext,
         tasks: TaskGroup,
+        state: ConnectionState,
+        secure: bool,
         client: Address,
         server: Address,
         send: Callable[[Event], Awaitable[None]],
         report: Report,
     ) -> None:
-        super().__init__(app, config, context, tasks, ConnectionState({}), False, client, server, send)
+        """state: goes into the scope of each request.  secure: the connection is TLS."""
+        super().__init__(app, config, context, tasks, state, secure, client, server, send)
         self.connection = _Heads(config.h11_max_incomplete_size)  # type: ignore[assignment] # the same interface
         self._report = report
 
@@ -55,7 +58,7 @@ class Http1(H11Protocol):
         if self.stream is None:
             reason, detail = Malformed.reason, "this is not an HTTP/1.1 request"
             if self.client is not None:
-                await self._report(self.client, detail)
+                await self._report(self.client, Malformed(detail))
         else:
             reason, detail = Truncated.reason, "the body ends before its announced end"
         document = problems.encode(reason, status_code, detail)
@@ -67,6 +70,20 @@ class Http1(H11Protocol):
         await self._send_h11_event(h11.Response(status_code=status_code, headers=headers))
         await self._send_h11_event(h11.Data(data=document))
         await self._send_h11_event(h11.EndOfMessage())
+
+
+def refusal(error: PeerError) -> bytes:
+    """All of an HTTP answer that refuses, for a connection on which no request was read."""
+    status = error.status if isinstance(error, FrameError) else 400
+    document = problems.encode(error.reason, status, str(error))
+    lines = [
+        f"HTTP/1.1 {status} ",
+        f"content-type: {problems.MEDIA_TYPE}",
+        f"content-length: {len(document)}",
+        *(f"retry-after: {seconds}" for seconds in problems.retry_after(error)),
+        "connection: close",
+    ]
+    return "\r\n".join([*lines, "", ""]).encode() + document
 
 
 class _Heads:

@@ -6,12 +6,19 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+
+from starlette.types import Scope
+
+from p2pfl.errors import Busy, TooManyRequests
 
 MEDIA_TYPE = "application/problem+json"
 URN = "urn:p2pfl:"
 MAX_BYTES = 64 * 1024
 """Of another node's document; ours have under 1 KiB."""
+BUSY_SECONDS = 1
+"""After which a peer may try again that was refused because all places were taken."""
 MAX_DETAIL = 300
 """Characters of a peer's text that we repeat."""
 
@@ -22,6 +29,13 @@ def encode(reason: str, status: int, detail: str) -> bytes:
     """The JSON of a problem document. detail: one line for people."""
     title = reason.replace("-", " ").capitalize()
     return json.dumps({"type": URN + reason, "title": title, "status": status, "detail": detail}).encode()
+
+
+def retry_after(error: Exception) -> list[int]:
+    """Whole seconds after which a refused peer may come back; none if it had better not."""
+    if isinstance(error, TooManyRequests):
+        return [max(1, math.ceil(error.retry_after))]
+    return [BUSY_SECONDS] if isinstance(error, Busy) else []
 
 
 def decode(body: bytes) -> tuple[str, str] | None:
@@ -36,6 +50,12 @@ def decode(body: bytes) -> tuple[str, str] | None:
     if not isinstance(kind, str) or not kind.startswith(URN) or not _REASON.fullmatch(kind[len(URN) :]):
         return None
     return kind[len(URN) :], one_line(detail) if isinstance(detail, str) else ""
+
+
+def source(scope: Scope) -> str:
+    """The host that a request came from, "" if the server does not say."""
+    client = scope.get("client")
+    return str(client[0]) if client else ""
 
 
 def one_line(text: str) -> str:

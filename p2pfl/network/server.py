@@ -3,17 +3,15 @@
 Hypercorn has the protocol (http1.py); sockets, limits and shutdown are ours. Its own server shields writes
 from cancellation, so that a client that takes no answer would hold up the shutdown for ever, and sets it no
 time limit. And a request body that the application does not read to its end would leave its connection
-hanging (see _Courteous).
+hanging (courtesy.py).
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import math
-import os
-import socket
+import ssl
 
 import httpx
 import trio
@@ -22,33 +20,41 @@ from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.worker_context import WorkerContext
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from hypercorn.typing import ConnectionState
+from starlette.types import ASGIApp
 
+from p2pfl.clock import Clock
 from p2pfl.config import parse_listen
-from p2pfl.errors import ListenError
-from p2pfl.network.app import UNREADABLE
-from p2pfl.network.http1 import Http1, Report
+from p2pfl.errors import Busy, HandshakeFailed, PeerError, PlainHttp, TooManyRequests
+from p2pfl.network import http1, listening, tls
+from p2pfl.network.budget import origin
+from p2pfl.network.courtesy import Courteous, Slicing
+from p2pfl.network.gate import CERTIFIED, RESERVED, Gate, report, requests_of
+from p2pfl.network.http1 import Http1
+from p2pfl.network.presenting import PresentingTransport
+from p2pfl.network.seats import Seat, Seats
+from p2pfl.network.security import OPEN, Security
+from p2pfl.network.tls_stream import TlsStream
 from p2pfl.network.transport import RECEIVE, TcpTransport, socket_options
 
 MAX_HEADERS = 16 * 1024
 """Bytes of a request line and its headers, of a chunk's header, of trailers."""
 IDLE = 15.0
 """Seconds in which a new or idle connection must bring a whole request head; longer than clients keep one."""
+HANDSHAKE = 10.0
+"""Seconds that a TLS handshake may take."""
 STALLED = 30.0
 """Seconds in which a client must take the next piece of its answer."""
 GRACE = 0.5
 """Seconds that requests under way have at shutdown."""
-LINGER_SECONDS = 2.0
-LINGER_BYTES = 64 * 1024 * 1024
-"""How long, and how much of, a body that was already answered is still read. Closing a socket with unread
-bytes in it resets the connection, and the client might lose the answer that says why it was refused."""
-SLICE = 128 * 1024
-"""Bytes of an answer handed to Hypercorn at a time."""
-BACKLOG = 128
 MAX_CONNECTIONS = 512
 """Open connections, most of them idle; below the usual limit of 1,024 files."""
-
-_FULL = b"HTTP/1.1 503 \r\nretry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+RESERVED_CONNECTIONS = 32
+"""Of these, kept for people and tools who ask for a page while all others are taken."""
+RESERVED_IDLE = 3.0
+"""As IDLE, of those."""
+ARRIVALS = 0.1
+"""Connections that one address may open, for each request that it may make: each serves several."""
 
 log = logging.getLogger(__name__)
 
@@ -56,12 +62,14 @@ log = logging.getLogger(__name__)
 class HttpNetwork:
     """The network seam of a real node. listen, call_from: as in NodeConfig."""
 
-    def __init__(self, listen: str, call_from: str | None = None) -> None:
+    def __init__(self, listen: str, call_from: str | None = None, security: Security = OPEN) -> None:
         self._host, self._port = parse_listen(listen)
         self._call_from = call_from
+        self._security = security
 
     def transport(self) -> httpx.AsyncBaseTransport | None:
-        return TcpTransport(call_from=self._call_from)
+        context = self._security.tls.client if self._security.tls else None
+        return PresentingTransport(TcpTransport(context, call_from=self._call_from), self._security)
 
     async def serve(
         self, app: ASGIApp, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED
@@ -71,77 +79,35 @@ class HttpNetwork:
         When cancelled it accepts no more, closes idle connections, gives requests under way GRACE seconds.
         """
         if self._call_from is not None:
-            _check_own(self._call_from)
-        listener = await _listen(self._host, self._port)
+            listening.check_own(self._call_from)
+        listener = await listening.listen(self._host, self._port)
+        self._security.warn_if_open(str(listener.socket.getsockname()[0]))
         async with listener, trio.open_nursery() as nursery:
-            server = _Server(app)
+            server = _Server(app, self._security)
             connections = await nursery.start(server.hold)
             try:
                 host = f"[{self._host}]" if ":" in self._host else self._host
-                task_status.started(f"http://{host}:{listener.socket.getsockname()[1]}")
+                task_status.started(f"{self._security.scheme}://{host}:{listener.socket.getsockname()[1]}")
                 await trio.serve_listeners(server.handle, [listener], handler_nursery=connections)
             finally:
                 server.closing.set()
 
 
-async def _listen(host: str, port: int) -> trio.SocketListener:
-    """A listening TCP socket on the first address of `host`."""
-    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    try:
-        addresses = await trio.socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-    except (OSError, UnicodeError):
-        raise ListenError(f"{where}: there is no such host; choose another --listen") from None
-    family, kind, protocol, _, address = addresses[0]
-    sock = trio.socket.socket(family, kind, protocol)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        await sock.bind(address)
-        sock.listen(BACKLOG)
-    except OSError as error:
-        sock.close()
-        raise ListenError(f"{where} {_why_not(error)}") from None
-    except BaseException:
-        sock.close()
-        raise
-    return trio.SocketListener(sock)
-
-
-def _check_own(address: str) -> None:
-    """ListenError unless connections can be made from this address."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    try:
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.bind((address, 0))
-    except OSError:
-        raise ListenError(
-            f"{address} is not an address of this machine; choose another --call-from, or leave it out"
-        ) from None
-
-
-def _why_not(error: OSError) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return "is in use; choose another --listen or stop the other program"
-    if error.errno == errno.EADDRNOTAVAIL:
-        return "is not an address of this machine; choose another --listen"
-    if error.errno == errno.EACCES:
-        return "is not permitted; choose a port above 1023"
-    return f"cannot be listened on: {os.strerror(error.errno) if error.errno else error}"
-
-
 class _Server:
     """The connections of one HttpNetwork.serve()."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, security: Security) -> None:
         self.closing = trio.Event()
         self._app = app
-        self._wrapped = ASGIWrapper(_Courteous(_Slicing(app)))  # type: ignore[arg-type]
+        self._tls = security.tls.server if security.tls else None
+        self._clock = Clock()
+        gate = Gate(app, security, self._clock)
+        self._wrapped = ASGIWrapper(Courteous(Slicing(gate)))  # type: ignore[arg-type]
         self._config = _hypercorn_config()
         self._context = WorkerContext(None)
-        self._connections: dict[_Connection, None] = {}  # in order of arrival
+        self._arrivals = requests_of(security, ARRIVALS)
+        self._seats = Seats(MAX_CONNECTIONS - RESERVED_CONNECTIONS, RESERVED_CONNECTIONS)
+        self._connections: dict[_Connection, Seat] = {}  # in order of arrival
 
     async def hold(self, *, task_status: trio.TaskStatus[trio.Nursery]) -> None:
         """Hold the connections' nursery, beyond the end of what `serve` runs in, for a graceful end."""
@@ -156,27 +122,59 @@ class _Server:
 
     async def handle(self, stream: trio.SocketStream) -> None:
         """One connection, to its end. Whatever happens to it, the others go on."""
-        if len(self._connections) >= MAX_CONNECTIONS:
-            with trio.move_on_after(GRACE), _ignoring_loss():
-                await stream.send_all(_FULL)
-            return
-        for option in socket_options():
-            stream.setsockopt(*option)
         try:
-            connection = _Connection(stream, self._wrapped, self._config, self._context, self._report)
+            for option in socket_options():
+                stream.setsockopt(*option)
+            connection = _Connection(stream, self._wrapped, self._config, self._context, self._app)
         except OSError:
             return  # it left before we could ask for its address
-        self._connections[connection] = None
+        source = origin(connection.client[0])
+        refusal = self._refusal(source)
+        seat = None if refusal else self._seats.take(source, self._longest_idle)
+        if seat is None:
+            error = refusal or Busy("all connections are taken; try again later")
+            await connection.refuse(error, self._tls is None)
+            return
+        connection.keep_for_pages(seat.reserved)
+        self._connections[connection] = seat
         try:
-            await connection.run()
+            if self._tls is None or await connection.secure(self._tls):
+                await connection.run()
         except Exception:
             log.exception("connection failed client=%s", connection.client)
         finally:
             del self._connections[connection]
+            seat.leave()
 
-    async def _report(self, client: tuple[str, int], detail: str) -> None:
-        """Tell the application of bytes that it will not see since they are not HTTP."""
-        await self._app({"type": UNREADABLE, "client": client, "detail": detail}, _nothing, _nowhere)
+    def _refusal(self, source: str) -> TooManyRequests | None:
+        """What is wrong with one more connection from this source."""
+        now = self._clock.now()
+        if wait := self._arrivals.wait(source, now):
+            return TooManyRequests(
+                f"{source} opens more connections than one address may; try again in {wait:.1f} s",
+                retry_after=wait,
+            )
+        self._arrivals.spend(source, 1.0, now)
+        return None
+
+    def _longest_idle(self, reserved: bool) -> Seat | None:
+        """End a connection, reserved or not, that waits for a request since longest; return its seat.
+
+        Of those that are not reserved, of the source that has most: it has the others still.
+        """
+        idle = [
+            (connection, seat)
+            for connection, seat in self._connections.items()
+            if seat.reserved == reserved and seat.is_taken and connection.is_idle
+        ]
+        if not idle:
+            return None
+        if not reserved:
+            most = max(self._seats.held(seat.source) for _, seat in idle)
+            idle = [(connection, seat) for connection, seat in idle if self._seats.held(seat.source) == most]
+        connection, seat = min(idle, key=lambda pair: pair[0].idle_since or 0.0)
+        connection.leave_if_idle()
+        return seat
 
 
 class _Connection:
@@ -188,18 +186,72 @@ class _Connection:
         app: ASGIWrapper,
         config: Config,
         context: WorkerContext,
-        report: Report,
+        told: ASGIApp,
     ) -> None:
-        self._stream = stream
+        """told: the application that is told of what is refused before it sees it."""
+        self._stream: trio.SocketStream | TlsStream = stream
         self._app = app
         self._config = config
         self._context = context
-        self._report = report
+        self._told = told
         self._sending = trio.Lock()
         # Cancelled when the connection is idle for too long; no deadline while a request is under way.
         self._reading = trio.CancelScope()
+        self._handshake = trio.CancelScope()
+        self._leaving = False
+        self._idle_seconds = IDLE
+        self.idle_since: float | None = trio.current_time()  # None while a request is under way
+        self._state = ConnectionState({})
         self.client: tuple[str, int] = stream.socket.getpeername()[:2]
         self._server: tuple[str, int] = stream.socket.getsockname()[:2]
+
+    def keep_for_pages(self, reserved: bool) -> None:
+        """reserved: only pages are answered on it, and only one."""
+        self._idle_seconds = RESERVED_IDLE if reserved else IDLE
+        self._state[RESERVED] = reserved
+
+    @property
+    def is_idle(self) -> bool:
+        """It waits for a handshake or for the head of a request."""
+        return self.idle_since is not None and not self._leaving
+
+    async def refuse(self, error: PeerError, plainly: bool) -> None:
+        """End a connection that has no seat. plainly: say why; over TLS that would cost a handshake."""
+        await self._report(self.client, error)
+        with trio.move_on_after(GRACE), _ignoring_loss():
+            if plainly:
+                await self._stream.send_all(http1.refusal(error))
+        await self._stream.aclose()
+
+    async def secure(self, context: ssl.SSLContext) -> bool:
+        """TLS on the connection. False if the client does not agree: that is counted, and the end of it."""
+        raw = self._stream
+        assert isinstance(raw, trio.SocketStream)
+        secure = TlsStream(raw, context, server_side=True)
+        refusal: PeerError | None = None
+        self._handshake.deadline = trio.current_time() + HANDSHAKE
+        with self._handshake:
+            try:
+                await secure.handshake()
+                self._stream = secure
+                self._state[CERTIFIED] = secure.has_certificate
+                return True
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                refusal = _handshake_error(error.__cause__ or error)
+                if isinstance(refusal, PlainHttp):
+                    await self._tell_plainly(raw, refusal)
+        if refusal is None and not self._leaving:
+            refusal = HandshakeFailed(f"the TLS handshake took longer than {HANDSHAKE:.0f} s")
+        if refusal is not None:
+            await self._report(self.client, refusal)
+        await trio.aclose_forcefully(secure)
+        return False
+
+    async def _tell_plainly(self, raw: trio.SocketStream, refusal: PlainHttp) -> None:
+        """Say in plain HTTP that only TLS is spoken here, or a person would see a connection that ends."""
+        with _ignoring_loss():
+            await raw.send_all(http1.refusal(refusal))
+            await raw.send_eof()
 
     async def run(self) -> None:
         async with TaskGroup() as tasks:
@@ -208,12 +260,14 @@ class _Connection:
                 self._config,
                 self._context,
                 tasks,
+                self._state,
+                isinstance(self._stream, TlsStream),
                 self.client,
                 self._server,
                 self._send,
                 self._report,
             )
-            self._reading.deadline = trio.current_time() + IDLE
+            self._reading.deadline = trio.current_time() + self._idle_seconds
             with self._reading:
                 await self._read()
             if self._reading.cancelled_caught:
@@ -221,7 +275,13 @@ class _Connection:
             await self._protocol.handle(Closed())
         await self._stream.aclose()
 
+    async def _report(self, client: tuple[str, int], error: PeerError) -> None:
+        """Tell the application of what it will not see."""
+        await report(self._told, client, error)
+
     def leave_if_idle(self) -> None:
+        self._leaving = True
+        self._handshake.cancel()
         if self._reading.deadline < math.inf:
             self._reading.cancel()
 
@@ -231,7 +291,7 @@ class _Connection:
                 data = await self._stream.receive_some(RECEIVE)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return
-            await self._protocol.handle(RawData(data))
+            await self._protocol.handle(RawData(bytes(data)))
             if not data:
                 return
 
@@ -247,81 +307,14 @@ class _Connection:
                 # Part of the answer is lost, so the connection is.
                 await self._stream.aclose()
         elif isinstance(event, Updated):
-            self._reading.deadline = trio.current_time() + IDLE if event.idle else math.inf
+            now = trio.current_time()
+            self.idle_since = now if event.idle else None
+            self._reading.deadline = now + self._idle_seconds if event.idle else math.inf
         elif isinstance(event, Closed):
             with _ignoring_loss():
-                await self._stream.send_eof()
+                if isinstance(self._stream, trio.SocketStream):  # TLS has no half-closed connections
+                    await self._stream.send_eof()
             await self._stream.aclose()
-
-
-class _Courteous:
-    """Reads on, for a while, what a client still sends after its answer is complete.
-
-    Hypercorn queues the pieces of a body for the application. One that answers without reading them all would
-    block, on the full queue, both the reader and the end of its own answer.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not any(name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"]):
-            await self._app(scope, receive, send)
-            return
-        unread = True
-        answered = False
-
-        async def read() -> Message:
-            nonlocal unread
-            message = await receive()
-            unread = message["type"] == "http.request" and message.get("more_body", False)
-            return message
-
-        async def write(message: Message) -> None:
-            nonlocal answered
-            answered = message["type"] == "http.response.body" and not message.get("more_body", False)
-            if not (answered and unread):
-                await send(message)
-                return
-            await send({**message, "more_body": True})  # complete for the client, who knows its length
-            async with trio.open_nursery() as nursery:
-                enough = trio.Event()
-                nursery.start_soon(discard, enough)
-                with trio.move_on_after(LINGER_SECONDS):
-                    await enough.wait()
-                await send({"type": "http.response.body", "body": b""})
-                nursery.cancel_scope.cancel()
-
-        async def discard(enough: trio.Event) -> None:
-            size = 0
-            while unread:
-                size += len((await read()).get("body", b""))
-                if size > LINGER_BYTES:
-                    enough.set()
-            enough.set()
-
-        await self._app(scope, read, write)
-        if unread and not answered:
-            # A broken answer: the connection ends, and nothing may wait for the queue.
-            await discard(trio.Event())
-
-
-class _Slicing:
-    """Hands long pieces of an answer on in slices: Hypercorn copies each, and a slice stays in the cache."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def write(message: Message) -> None:
-            body = message.get("body", b"")
-            for start in range(0, len(body) - SLICE, SLICE):
-                await send({**message, "body": body[start : start + SLICE], "more_body": True})
-            if len(body) > SLICE:
-                message = {**message, "body": body[(len(body) - 1) // SLICE * SLICE :]}
-            await send(message)
-
-        await self._app(scope, receive, write)
 
 
 class _ignoring_loss(contextlib.suppress):  # noqa: N801 - reads as a statement
@@ -349,9 +342,8 @@ def _hypercorn_config() -> Config:
     return config
 
 
-async def _nothing() -> Message:
-    return {"type": "http.disconnect"}
-
-
-async def _nowhere(message: Message) -> None:
-    """Takes what an application answers to a report."""
+def _handshake_error(error: BaseException) -> PeerError:
+    """Why a client and we did not agree on TLS."""
+    if isinstance(error, ssl.SSLError) and error.reason in ("HTTP_REQUEST", "HTTPS_PROXY_REQUEST"):
+        return PlainHttp("this node speaks TLS only; call https:// with --tls-cert, --tls-key and --tls-ca")
+    return HandshakeFailed(f"no TLS: {tls.explain_client(error)}")

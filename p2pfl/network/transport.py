@@ -16,6 +16,9 @@ import h11
 import httpx
 import trio
 
+from p2pfl.network import tls
+from p2pfl.network.tls_stream import TlsStream
+
 RECEIVE = 128 * 1024
 """Bytes read from a socket at a time: few wake-ups for a model, and still in the CPU's cache."""
 SMALL = 32 * 1024
@@ -25,7 +28,7 @@ MAX_HEAD = 32 * 1024
 IDLE = 5.0
 """Seconds a connection is kept for the next request; less than a node's server keeps one."""
 
-_Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
+_Stream = trio.SocketStream | TlsStream
 
 
 class TcpTransport(httpx.AsyncBaseTransport):
@@ -101,12 +104,12 @@ class TcpTransport(httpx.AsyncBaseTransport):
             return stream
         if self._ssl_context is None:
             self._ssl_context = httpx.create_ssl_context()
-        secure = trio.SSLStream(stream, self._ssl_context, server_hostname=origin.host, https_compatible=True)
+        secure = TlsStream(stream, self._ssl_context, server_side=False, host=origin.host)
         try:
-            await secure.do_handshake()
+            await secure.handshake()
         except trio.BrokenResourceError as error:
             await trio.aclose_forcefully(secure)
-            raise httpx.ConnectError(_cause(error)) from error
+            raise httpx.ConnectError(tls.explain(error.__cause__ or error) or _cause(error)) from error
         except BaseException:
             await trio.aclose_forcefully(secure)
             raise
@@ -165,6 +168,8 @@ class _Connection:
                     return event
                 if not isinstance(event, h11.InformationalResponse):
                     raise httpx.RemoteProtocolError("the connection was closed without an answer")
+        except httpx.ConnectError:
+            raise
         except httpx.TransportError:
             if broken is not None:
                 raise httpx.WriteError("the connection was closed inside the request") from broken
@@ -216,21 +221,20 @@ class _Connection:
         try:
             return bytes(await self._stream.receive_some(RECEIVE))
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            # With TLS 1.3 a server looks at our certificate when we take the handshake for done already.
+            if "ALERT" in str(error.__cause__) and (meaning := tls.explain(error.__cause__ or error)):
+                raise httpx.ConnectError(meaning) from error
             raise httpx.ReadError(_cause(error)) from error
 
     def is_readable(self) -> bool:
         """On an idle connection only its end can be read."""
-        return self._socket().is_readable()
+        return self._stream.socket.is_readable()
 
     def close_now(self) -> None:
-        self._socket().close()
+        self._stream.socket.close()
 
     async def close(self) -> None:
         await trio.aclose_forcefully(self._stream)
-
-    def _socket(self) -> trio.socket.SocketType:
-        stream = self._stream
-        return stream.socket if isinstance(stream, trio.SocketStream) else stream.transport_stream.socket
 
 
 class _Answer(httpx.AsyncByteStream):

@@ -47,7 +47,8 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Serve:
     real = status.fetch
 
     def install(handler: Callable[[httpx.Request], httpx.Response]) -> None:
-        monkeypatch.setattr(status, "fetch", lambda url: real(url, httpx.MockTransport(handler)))
+        transport = httpx.MockTransport(handler)
+        monkeypatch.setattr(status, "fetch", lambda url, shown: real(url, shown, transport))
 
     return install
 
@@ -153,7 +154,7 @@ def test_failures_on_the_way(error: Exception, kind: type[Exception], message: s
         raise error
 
     with pytest.raises(kind, match=message):
-        status.fetch(URL, httpx.MockTransport(handler))
+        status.fetch(URL, transport=httpx.MockTransport(handler))
 
 
 def test_endless_answer_is_cut_off() -> None:
@@ -165,7 +166,7 @@ def test_endless_answer_is_cut_off() -> None:
         return httpx.Response(200, content=endless())
 
     with pytest.raises(BadAnswer, match="does not end"):
-        status.fetch(URL, httpx.MockTransport(handler))
+        status.fetch(URL, transport=httpx.MockTransport(handler))
 
 
 def test_answer_that_drips_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,7 +179,7 @@ def test_answer_that_drips_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("cli.status.time.monotonic", lambda: now[0])
     with pytest.raises(BadAnswer, match="does not end"):
-        status.fetch(URL, httpx.MockTransport(lambda _: httpx.Response(200, content=drip())))
+        status.fetch(URL, transport=httpx.MockTransport(lambda _: httpx.Response(200, content=drip())))
     assert now[0] <= status.TIMEOUT + 1
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 from typing import Protocol
 
 import httpx
@@ -11,7 +13,10 @@ import trio
 
 from netsim.network import SimulatedNetwork, UniformLinks
 from p2pfl.network.app import ASGIApp
+from p2pfl.network.security import Security
 from p2pfl.network.server import HttpNetwork
+from p2pfl.network.tls import Tls
+from tests.p2pfl.network import certified
 
 
 class Host(Protocol):
@@ -43,6 +48,30 @@ async def loopback() -> AsyncIterator[Hosts]:
     with trio.socket.socket() as sock:
         await sock.bind(("127.0.0.1", 0))
         yield _Loopback(f"http://127.0.0.1:{sock.getsockname()[1]}")
+
+
+class _Guarded:
+    """Loopback with mutual TLS and a token; each host has a certificate of its own."""
+
+    def __init__(self, unused: str, folder: Path) -> None:
+        self.unused = unused.replace("http:", "https:")
+        self._folder = folder
+        self._authority = certified.authority(folder)
+        self._issued = 0
+
+    def host(self, index: int) -> Host:
+        files = certified.node(
+            self._folder, self._authority, f"node{index}-{len(list(self._folder.iterdir()))}"
+        )
+        security = Security(tls=Tls.load(*files), token=certified.TOKEN)
+        return HttpNetwork("127.0.0.1:0", None, security)
+
+
+@asynccontextmanager
+async def guarded() -> AsyncIterator[Hosts]:
+    async with loopback() as plain:
+        with tempfile.TemporaryDirectory() as folder:
+            yield _Guarded(plain.unused, Path(folder))
 
 
 class _Simulated:

@@ -15,7 +15,7 @@ from p2pfl.errors import BadAnswer, Refused, Unreachable, WrongTask
 from p2pfl.gossip.messages import Layout, Task
 from p2pfl.network.app import ASGIApp
 from p2pfl.network.client import PeerClient
-from tests.contract.networks import Host, Hosts, Network, loopback, simulated
+from tests.contract.networks import Host, Hosts, Network, guarded, loopback, simulated
 from tests.p2pfl.network.sites import (
     BIG,
     LAYOUT,
@@ -33,6 +33,7 @@ pytestmark = pytest.mark.parametrize(
     "network",
     [
         pytest.param(loopback, id="loopback"),
+        pytest.param(guarded, id="guarded"),
         pytest.param(simulated, id="simulated", marks=pytest.mark.virtual),
     ],
 )
@@ -146,7 +147,13 @@ async def test_a_big_model_travels_whole(network: Network) -> None:
 
 async def test_nobody_listens(network: Network) -> None:
     async with network() as hosts, calling(hosts.host(1)) as client:
-        for url in (hosts.unused, "http://no-such-host.invalid:8470", f"http://{'a' * 70}:8470", "nonsense"):
+        scheme = hosts.unused.partition(":")[0]
+        for url in (
+            hosts.unused,
+            f"{scheme}://no-such-host.invalid:8470",
+            f"{scheme}://{'a' * 70}:8470",
+            "nonsense",
+        ):
             with pytest.raises(Unreachable):
                 await client.push(url, frame("ann"))
 

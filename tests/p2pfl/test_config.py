@@ -65,11 +65,16 @@ SAMPLES: dict[str, object] = {
 
 # What a key needs beside it to have a meaning.
 BESIDE: dict[str, dict[str, object]] = {
+    "tls_cert": {"tls_key": "k", "tls_ca": "a"},
+    "tls_key": {"tls_cert": "c", "tls_ca": "a"},
+    "tls_ca": {"tls_cert": "c", "tls_key": "k"},
     "edge_list": {"topology": "edges"},
     "redraw": {"topology": "random-regular"},
 }
 
 ALL_KEYS = [pytest.param(kind, key, id=f"{kind.__name__}-{key.name}") for kind in KINDS for key in keys(kind)]
+SHOWN_KEYS = [case for case in ALL_KEYS if not case.values[1].secret]  # type: ignore[union-attr]
+SECRET = "not-to-be-shown-anywhere"
 
 
 def another(key: Key) -> object:
@@ -90,7 +95,7 @@ def another(key: Key) -> object:
     return 0.5 if kind is float else "something"
 
 
-@pytest.mark.parametrize(("kind", "key"), ALL_KEYS)
+@pytest.mark.parametrize(("kind", "key"), SHOWN_KEYS)
 def test_key_survives_build_and_flatten(kind: type[Any], key: Key) -> None:
     value = another(key)
     beside = BESIDE.get(key.name, {})
@@ -101,6 +106,36 @@ def test_key_survives_build_and_flatten(kind: type[Any], key: Key) -> None:
     assert build(kind, {shown: value, **beside}) == config
     others = {name for name, default in flatten(build(kind, {})).items() if flatten(config)[name] != default}
     assert others <= {shown, *beside}
+
+
+def test_a_secret_is_in_no_text_that_is_made_of_a_configuration() -> None:
+    config = build(NodeConfig, {"token": SECRET, "name": "kitchen"})
+    assert config.security.token == SECRET
+    assert "kitchen" in repr(config)
+    assert SECRET not in repr(config) + repr(config.security) + repr(flatten(config))
+    for wrong in ([SECRET], {SECRET: SECRET}, {"token": SECRET, "token_file": SECRET, "rounds": SECRET}):
+        values = wrong if isinstance(wrong, dict) and "token" in wrong else {"token": wrong}
+        with pytest.raises(ConfigError) as caught:
+            build(NodeConfig, {key: value for key, value in values.items() if key != "rounds"})
+        assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "given", [("tls_cert",), ("tls_key",), ("tls_ca",), ("tls_cert", "tls_key"), ("tls_key", "tls_ca")]
+)
+def test_a_part_of_mutual_tls_is_refused(given: tuple[str, ...]) -> None:
+    with pytest.raises(
+        ConfigError, match="would not give mutual TLS; give --tls-cert, --tls-key and --tls-ca"
+    ):
+        build(NodeConfig, dict.fromkeys(given, "file"))
+
+
+@pytest.mark.parametrize("key", ["peers", "advertise"])
+def test_a_node_with_tls_has_no_plain_addresses(key: str) -> None:
+    tls = dict.fromkeys(("tls_cert", "tls_key", "tls_ca"), "file")
+    build(NodeConfig, {**tls, key: "https://192.0.2.1:8470"})
+    with pytest.raises(ConfigError, match=f"{key}: 'http://192.0.2.1:8470' is plain HTTP, .* give https://"):
+        build(NodeConfig, {**tls, key: "http://192.0.2.1:8470"})
 
 
 @pytest.mark.parametrize(("kind", "key"), ALL_KEYS)

@@ -1,13 +1,15 @@
 """The node's promises, in virtual time: nothing here waits for real."""
 
 from dataclasses import replace
+from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import trio
 
 from p2pfl.arrival import JOIN_DEADLINE
-from p2pfl.errors import ConfigError
+from p2pfl.errors import Busy, ConfigError, TooSlow
 from p2pfl.events import (
     MODEL_MODES,
     Diverged,
@@ -18,11 +20,13 @@ from p2pfl.events import (
     PeerAdded,
     PeerDropped,
     Published,
+    Rejected,
     RoundCompleted,
     StateChanged,
     Stopped,
     Trained,
 )
+from p2pfl.gossip.deadlines import LONGEST_PAUSE
 from p2pfl.gossip.messages import Layout, TensorSpec
 from p2pfl.storage.checkpoint import Checkpoint
 from tests.p2pfl.village import LATENCY, LAYOUT, SAMPLES, TASK, Village, live_ids, until_done
@@ -597,3 +601,74 @@ async def test_a_done_node_that_settles_again_makes_all_its_exchanges_also_witho
     exchanges = ((t, e) for t, e in fast.seen if isinstance(e, Exchanged) and e.mode in MODEL_MODES)
     late = [event for time, event in exchanges if time > 9]
     assert [(event.mode, event.outcome) for event in late] == [("push-pull", "ok")] * 5
+
+
+async def refusing(retry_after, calls, scope, receive, send):
+    """A node that answers hellos, and then says for a while that it is busy."""
+    calls.append((trio.current_time(), scope["path"]))
+    while (await receive()).get("more_body", False):
+        pass
+    document = b'{"type": "urn:p2pfl:too-many-requests", "detail": "more than your share"}'
+    headers = [(b"retry-after", retry_after), (b"content-length", b"%d" % len(document))]
+    await send({"type": "http.response.start", "status": 429, "headers": headers})
+    await send({"type": "http.response.body", "body": document})
+
+
+@pytest.mark.parametrize(("retry_after", "pause"), [(b"7", 7.0), (b"999999", LONGEST_PAUSE)])
+async def test_a_peer_that_asks_to_be_left_alone_is_left_alone_and_not_lost(retry_after, pause):
+    village = Village()
+    a, b = village.villager(0, (1,), rounds=20), village.villager(1, (0,), rounds=1)
+    calls = []
+    async with trio.open_nursery() as nursery:
+        await nursery.start(village.network.run)
+        async with trio.open_nursery() as life:
+            await life.start(b.node.run)
+            nursery.start_soon(a.node.run)
+            await trio.sleep(2.5)
+            life.cancel_scope.cancel()
+        assert live_ids(a)
+        nursery.start_soon(village.network.host(1).serve, partial(refusing, retry_after, calls))
+        await trio.sleep(12.0)
+        [contact] = a.node.gossip.view.contacts()
+        assert (contact.state, contact.failures) == ("live", 0)
+        assert "more than your share" in contact.detail
+        await until_done(a)
+        nursery.cancel_scope.cancel()
+    times = [time for time, _ in calls]
+    assert len(times) >= 2 or pause > 12
+    assert all(later - earlier >= pause for earlier, later in pairwise(times))
+    refused = [event for event in a.events(Exchanged) if event.outcome == "refused"]
+    assert len(refused) == len(times)
+
+
+async def test_settling_waits_for_a_peer_that_asked_to_be_left_alone():
+    """Else the settle exchanges would be used up in no time, without any."""
+    village = Village()
+    a, b = village.villager(0, (1,), rounds=1, settle=2), village.villager(1, (0,), rounds=1)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(village.network.run)
+        await nursery.start(b.node.run)
+        await nursery.start(a.node.run)
+        await trio.sleep(0.5)
+        [contact] = a.node.gossip.view.contacts()
+        a.node.gossip.view.postponed(contact, "later", trio.current_time() + 2.0)
+        await until_done(a)
+        nursery.cancel_scope.cancel()
+    settled = [time for time, event in a.seen if isinstance(event, Exchanged) and event.mode == "push-pull"]
+    assert len(settled) >= 2
+    assert settled[0] >= 2.5
+
+
+async def test_a_flood_of_refusals_is_counted_and_not_written_down_one_by_one():
+    village = Village()
+    alone = village.villager(0)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(village.network.run)
+        await nursery.start(alone.node.run)
+        for _ in range(1000):
+            alone.node.service.reject(Busy("later"), "10.0.0.9", "")
+        alone.node.service.reject(TooSlow("too slow"), "10.0.0.9", "")  # another reason is still seen
+        nursery.cancel_scope.cancel()
+    assert alone.status()["rejected"] == {"busy": 1000, "too-slow": 1}
+    reasons = [event.reason for event in alone.events(Rejected)]
+    assert (reasons.count("busy"), reasons.count("too-slow")) == (100, 1)

@@ -65,6 +65,7 @@ def test_corpus_has_a_frame_for_every_error() -> None:
     assert len(MODELS) >= 40
     assert len({frame.name for frame in MODELS + HELLOS}) == len(MODELS + HELLOS)
     about_requests = {errors.TooSlow, errors.NoSuchRoute, errors.WrongMethod, errors.Busy}
+    about_requests |= {errors.Unauthorised, errors.NoCertificate, errors.PlainHttp, errors.TooManyRequests}
     assert {frame.error for frame in MODELS} == set(FrameError.__subclasses__()) - about_requests
 
 

@@ -375,3 +375,40 @@ async def test_transport_serves_other_clients_too() -> None:
     ):
         assert (await browser.get(f"{url}/v1/status?x=1")).json()["round"] == 3
         assert (await browser.post(f"{url}/v1/exchange", json={})).status_code == 415
+
+
+# ---- being left alone ----
+
+
+def busy(more: bytes, status: bytes = b"503 Service Unavailable", content: bytes | None = None) -> bytes:
+    document = json.dumps({"type": "urn:p2pfl:busy", "detail": "later"}).encode()
+    return answer(document if content is None else content, status, more)
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        (b"retry-after: 7\r\n", 7.0),
+        (b"Retry-After: 0\r\n", 0.0),
+        (b"", None),
+        (b"retry-after: soon\r\n", None),
+        (b"retry-after: -1\r\n", None),
+        (b"retry-after: 99999999999999999999\r\n", None),
+        (b"retry-after: Fri, 31 Dec 1999 23:59:59 GMT\r\n", None),
+    ],
+)
+async def test_a_peer_says_how_long_to_leave_it_alone(header: bytes, seconds: float | None) -> None:
+    async with scripted(saying(busy(header))) as (url, _), client() as peers:
+        with pytest.raises(Refused) as caught:
+            await peers.push(url, frame("ann"))
+    assert (caught.value.cause, caught.value.retry_after) == ("busy", seconds)
+
+
+@pytest.mark.parametrize("status", [b"429 Too Many Requests", b"503 Service Unavailable"])
+async def test_what_stands_in_front_of_a_node_may_say_so_too(status: bytes) -> None:
+    """A proxy that has never heard of problem documents."""
+    page = busy(b"retry-after: 3\r\ncontent-type: text/html\r\n", status, b"<html>later</html>")
+    async with scripted(saying(page)) as (url, _), client() as peers:
+        with pytest.raises(Refused) as caught:
+            await peers.push(url, frame("ann"))
+    assert (caught.value.cause, caught.value.retry_after) == ("busy", 3.0)

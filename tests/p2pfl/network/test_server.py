@@ -20,7 +20,7 @@ import trio.testing
 from starlette.types import Message, Receive, Scope, Send
 
 from p2pfl.errors import ListenError, PeerError
-from p2pfl.network import server
+from p2pfl.network import courtesy, server
 from p2pfl.network.app import ASGIApp
 from p2pfl.network.server import HttpNetwork
 from tests.p2pfl.network.sites import BIG, Site, app_of, body, hello_body, served
@@ -231,7 +231,7 @@ async def test_body_may_be_chunked() -> None:
 
 @pytest.mark.parametrize("size", [0, 1, 9, 10, 11, 20, 25])
 async def test_long_pieces_are_handed_on_in_slices(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "SLICE", 10)
+    monkeypatch.setattr(courtesy, "SLICE", 10)
     sent: list[Message] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -244,7 +244,7 @@ async def test_long_pieces_are_handed_on_in_slices(size: int, monkeypatch: pytes
     async def receive() -> Message:
         return {"type": "http.disconnect"}
 
-    await server._Slicing(app)({"type": "http"}, receive, send)
+    await courtesy.Slicing(app)({"type": "http"}, receive, send)
     assert b"".join(bytes(message["body"]) for message in sent) == 2 * bytes(range(size))
     assert max(len(message["body"]) for message in sent) <= 10
     assert [message.get("more_body", False) for message in sent] == [*[True] * (len(sent) - 1), False]
@@ -378,7 +378,7 @@ async def test_refusal_arrives_though_the_client_sends_on() -> None:
 
 async def test_sender_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory stays flat and the connection ends, though nobody reads what comes."""
-    monkeypatch.setattr(server, "LINGER_BYTES", 1 << 20)
+    monkeypatch.setattr(courtesy, "LINGER_BYTES", 1 << 20)
     site = Site()
     piece = chunked(bytes(1 << 16))
     async with served(app_of(site)) as url:
@@ -486,7 +486,7 @@ async def test_client_that_takes_no_answer_is_given_up(monkeypatch: pytest.Monke
 
 async def test_many_bodies_at_once_are_limited_and_other_requests_go_on() -> None:
     site = Site()
-    async with served(app_of(site, max_streams=4)) as url, trio.open_nursery() as nursery:
+    async with served(app_of(site, max_streams=8)) as url, trio.open_nursery() as nursery:
         statuses: list[int] = []
         first_half, second_half = body()[:100], body()[100:]
         held: list[Line] = []
@@ -520,6 +520,7 @@ async def test_many_bodies_at_once_are_limited_and_other_requests_go_on() -> Non
 
 async def test_connections_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "MAX_CONNECTIONS", 1)
+    monkeypatch.setattr(server, "RESERVED_CONNECTIONS", 0)
     async with served(app_of(Site())) as url:
         async with connected(url) as line:
             await line.send(get("/healthz"))

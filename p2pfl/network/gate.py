@@ -1,0 +1,162 @@
+"""Who may ask a real node for what: stands before its application, and refuses before any body is read.
+
+| asks for | needs |
+|---|---|
+| /healthz | nothing |
+| GET of the other OPEN pages | nothing with --public-status, else as below |
+| everything else | the token, if there is one; a certificate, if there is TLS |
+
+Whoever asks or sends more than a budget (budget.py) allows its address is refused too, with the seconds
+until it may go on. Pages have a budget of their own, so that they answer however many exchanges are refused.
+
+Without --public-status clients without a certificate do not get beyond the handshake (tls.py).
+"""
+
+from __future__ import annotations
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from p2pfl.clock import Clock
+from p2pfl.errors import Busy, FrameError, NoCertificate, TooManyRequests, Unauthorised
+from p2pfl.network import problems
+from p2pfl.network.app import REFUSED, send_refusal
+from p2pfl.network.budget import Buckets, origin
+from p2pfl.network.presenting import INFO
+from p2pfl.network.security import Security
+
+ALIVE = "/healthz"
+PUBLIC = frozenset(
+    ("/", "/v1/status", "/v1/peers", "/v1/layout", ALIVE, "/readyz", "/metrics", "/openapi.json")
+)
+"""Pages for people and tools: read only, and without weights."""
+CERTIFIED = "p2pfl.certificate"
+"""Key of a scope's state by which the server says whether the client showed a certificate."""
+
+RESERVED = "p2pfl.reserved"
+"""Key of a scope's state: the connection is one of those that are kept for pages."""
+BURST_SECONDS = 2.0
+"""Of requests, that may be made at once."""
+LEAST_BURST = 8.0
+"""As many at once in any case: a node that comes back has a few things to say."""
+BURST_BYTES = 2e9
+"""Bytes that may be sent at once: a ResNet-18 to or from each of twenty nodes behind one address."""
+PATIENCE = 0.5
+"""Seconds that a refusal for want of budget is held back, so that refusing costs less than asking."""
+
+_INFO = (INFO[0].encode(), INFO[1].encode())
+_CLOSE = (b"connection", b"close")
+
+
+class Gate:
+    """An application that lets requests through to another."""
+
+    def __init__(self, app: ASGIApp, security: Security, clock: Clock) -> None:
+        self._app = app
+        self._security = security
+        self._clock = clock
+        self._exchanges, self._pages = requests_of(security), requests_of(security)
+        self._bytes = Buckets(security.max_bytes, BURST_BYTES)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        reserved = scope.get("state", {}).get(RESERVED, False)
+        if reserved:
+            send = _adding(send, _CLOSE)
+        try:
+            source = self._spend(scope)
+            shown = self._admit(scope)
+            if reserved and not _is_page(scope):
+                raise Busy("all connections are taken but those that are kept for pages; try again later")
+        except FrameError as error:
+            await report(self._app, scope.get("client"), error)
+            if isinstance(error, TooManyRequests):
+                await self._clock.sleep(min(PATIENCE, error.retry_after))
+            await send_refusal(send, error, close=reserved or _has_body(scope))
+            return
+        if self._security.max_bytes:
+            receive, send = self._counting(source, receive, send)
+        await self._app(scope, receive, _adding(send, _INFO) if shown else send)
+
+    def _spend(self, scope: Scope) -> str:
+        """Take a request out of its source's budget, and return the source. Raises TooManyRequests."""
+        source, now = origin(problems.source(scope)), self._clock.now()
+        if _is_page(scope):
+            requests, limits = self._pages, [(self._pages, "pages")]
+        else:
+            requests = self._exchanges
+            limits = [(self._exchanges, "requests"), (self._bytes, "bytes")]
+        for bucket, what in limits:
+            if (wait := bucket.wait(source, now)) > 0:
+                raise TooManyRequests(
+                    f"more {what} came from {source} than one address may send; try again in {wait:.1f} s",
+                    retry_after=wait,
+                )
+        requests.spend(source, 1.0, now)
+        return source
+
+    def _counting(self, source: str, receive: Receive, send: Send) -> tuple[Receive, Send]:
+        """The same, with the bytes of both bodies taken out of the source's budget."""
+
+        async def receiving() -> Message:
+            message = await receive()
+            self._bytes.spend(source, len(message.get("body", b"")), self._clock.now())
+            return message
+
+        async def sending(message: Message) -> None:
+            self._bytes.spend(source, len(message.get("body", b"")), self._clock.now())
+            await send(message)
+
+        return receiving, sending
+
+    def _admit(self, scope: Scope) -> bool:
+        """Raises a FrameError to refuse. Returns whether the client has shown the token."""
+        security, path = self._security, scope["path"]
+        token = security.token
+        given = next((value for name, value in scope["headers"] if name == b"authorization"), None)
+        shown = token is not None and given is not None and token.admits(given)
+        if _is_page(scope) and (security.public_status or path == ALIVE):
+            return shown
+        if security.tls is not None and not scope.get("state", {}).get(CERTIFIED, False):
+            raise NoCertificate("without a certificate only the pages of --public-status are open here")
+        if token is None or shown:
+            return shown
+        if given is None:
+            raise Unauthorised("this node asks for a token; give --token-file, or set P2PFL_TOKEN")
+        raise Unauthorised("that is not this node's token; all nodes of a network need the same")
+
+
+def requests_of(security: Security, share: float = 1.0) -> Buckets:
+    """Budgets of requests, or of a share of them."""
+    rate = security.max_requests * share
+    return Buckets(rate, max(LEAST_BURST, rate * BURST_SECONDS))
+
+
+async def report(app: ASGIApp, client: object, error: Exception) -> None:
+    """Tell an application of something refused that it will not see."""
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        """It has nothing to say to anybody."""
+
+    await app({"type": REFUSED, "client": client, "error": error}, receive, send)
+
+
+def _adding(send: Send, header: tuple[bytes, bytes]) -> Send:
+    async def adding(message: Message) -> None:
+        if message["type"] == "http.response.start" and header not in message.get("headers", ()):
+            message = {**message, "headers": [*message.get("headers", ()), header]}
+        await send(message)
+
+    return adding
+
+
+def _is_page(scope: Scope) -> bool:
+    return scope["path"] in PUBLIC and scope["method"] in ("GET", "HEAD")
+
+
+def _has_body(scope: Scope) -> bool:
+    return any(name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"])

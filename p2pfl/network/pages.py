@@ -1,0 +1,83 @@
+"""The pages of a node for people and tools: JSON, never limited by what happens on exchanges.
+
+Every page is a coroutine: plain functions would run in threads, which virtual time does not see.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+from p2pfl import __version__
+from p2pfl.errors import FrameError, NoSuchRoute, WrongMethod
+from p2pfl.network import problems
+from p2pfl.network.service import Service
+
+
+class Pages:
+    """One node's."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        task, layout = service.task, service.layout
+        self._layout = {
+            "task": task.as_dict(),
+            "task_digest": task.digest,
+            **layout.as_dict(),
+            "size": layout.size,
+            "fingerprint": layout.fingerprint,
+        }
+
+    async def layout(self, request: Request) -> Response:
+        return JSONResponse(self._layout)
+
+    async def status(self, request: Request) -> Response:
+        return JSONResponse(_finite(self._service.status()))
+
+    async def peers(self, request: Request) -> Response:
+        return JSONResponse(_finite(self._service.peers()))
+
+    async def health(self, request: Request) -> Response:
+        return JSONResponse({"healthy": True})
+
+    async def readiness(self, request: Request) -> Response:
+        ready = self._service.ready()
+        return JSONResponse({"ready": ready}, status_code=200 if ready else 503)
+
+    async def index(self, request: Request) -> Response:
+        return PlainTextResponse(
+            f"p2pfl {__version__}: a gossip-learning node; see /v1/status and /v1/layout\n"
+        )
+
+    async def refuse(self, request: Request, error: Exception) -> Response:
+        """Starlette's own refusals (no such path, wrong method), as problem documents and counted."""
+        where = f"{request.method} {problems.one_line(request.url.path)}"
+        headers: dict[str, str] = {}
+        refusal: FrameError
+        if isinstance(error, HTTPException) and error.status_code == 404:
+            refusal = NoSuchRoute(f"{where}: there is no such path here")
+        elif isinstance(error, HTTPException) and error.status_code == 405:
+            # Starlette joins a set, whose order differs from run to run.
+            allowed = ", ".join(sorted((error.headers or {}).get("Allow", "").split(", ")))
+            headers["allow"] = allowed
+            refusal = WrongMethod(f"{where}: this path takes {allowed}")
+        else:
+            raise error
+        self._service.reject(refusal, problems.source(request.scope), "")
+        document = problems.encode(refusal.reason, refusal.status, str(refusal))
+        return Response(document, refusal.status, headers, problems.MEDIA_TYPE)
+
+
+def _finite(value: object) -> object:
+    """A value for JSON, which has no NaN and no infinity: null instead, as a diverged node's loss is."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(member) for key, member in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(member) for member in value]
+    return value

@@ -1,0 +1,41 @@
+"""What the application asks of the node that it belongs to."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from p2pfl.errors import PeerError
+from p2pfl.gossip.messages import Hello, Layout, Model, Task
+
+Chunks = tuple[bytes, memoryview]
+
+
+class Service(Protocol):
+    """Implemented by the node. Nothing here waits, but for a hello that asks for a probe."""
+
+    @property
+    def task(self) -> Task: ...
+
+    @property
+    def layout(self) -> Layout: ...
+
+    def receive_model(self, model: Model, source: str, size: int) -> Chunks | None:
+        """A model was posted; the reply frame of a push-pull, or None. May raise a PeerError to refuse it."""
+
+    async def receive_hello(self, hello: Hello, source: str, size: int) -> bytes:
+        """A hello was posted; ours, encoded. May raise a PeerError to refuse it."""
+
+    def snapshot(self) -> tuple[str, Chunks]:
+        """(ETag in its quotes, frame) of GET /v1/model."""
+
+    def pulled(self, source: str, size: int) -> None:
+        """GET /v1/model was answered with `size` bytes of body (0: not modified)."""
+
+    def reject(self, error: PeerError, source: str, peer: str) -> None:
+        """Something was refused: count it. source: the host it came from; peer: the sender's id, if known."""
+
+    def status(self) -> dict[str, object]: ...
+
+    def peers(self) -> list[dict[str, object]]: ...
+
+    def ready(self) -> bool: ...
