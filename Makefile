@@ -12,6 +12,10 @@ DEMO_FLAGS ?= --nodes 20 --rounds 20 --batch-size 16 --lr 0.05 --momentum 0.9 --
 FLAGS ?=
 BIN := .venv/bin
 
+# On all cores, with the tests of one xdist_group on one of them; more workers than eight only take memory.
+# FLAGS come last: FLAGS="-n 0" runs the tests one after the other in one process.
+PARALLEL := -n auto --maxprocesses 8 --dist loadgroup
+
 # The first Python that is new enough and can make a virtual environment; a version manager's shim that only
 # complains counts as missing.
 CANDIDATES := python3.13 python3.12 python3.11 python3
@@ -25,7 +29,7 @@ demo: .venv/sim.stamp
 	$(BIN)/p2pfl sim run $(DEMO_FLAGS) $(FLAGS)
 
 test: .venv/dev.stamp
-	$(BIN)/pytest $(FLAGS)
+	$(BIN)/pytest $(PARALLEL) $(FLAGS)
 
 check: .venv/dev.stamp
 	$(BIN)/ruff check

@@ -13,6 +13,9 @@ import pytest
 from tests.foreign import client as foreign
 from tests.processes.real import nodes, run
 
+# Wherever real nodes run: only a few at a time, however many tests do.
+pytestmark = pytest.mark.xdist_group("nodes")
+
 DATA = os.environ.get("P2PFL_DATA")
 QUICK = ("--rounds", "3", "--interval", "0", "--settle", "1")
 
