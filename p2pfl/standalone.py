@@ -17,11 +17,13 @@ from p2pfl.clock import Clock
 from p2pfl.config import NodeConfig, flatten, parse_shard
 from p2pfl.errors import P2pflError, StorageError, plain
 from p2pfl.events import Event, Observe
+from p2pfl.gossip.frame import PROTOCOL_VERSION
 from p2pfl.gossip.messages import Vector
 from p2pfl.learning.data import load
 from p2pfl.learning.learner import Evaluation, FitPlan, FitResult, Learner
 from p2pfl.learning.partition import Shard, shard
 from p2pfl.learning.torch_learner import TorchLearner
+from p2pfl.network import discovery
 from p2pfl.network.server import HttpNetwork
 from p2pfl.node import Node
 from p2pfl.seams import Save
@@ -88,6 +90,8 @@ def start(
     reload: gives the configuration as it is now, or P2pflError; SIGHUP applies its peers. None: no effect.
     Raises the errors of errors.UsageError and errors.SetupError.
     """
+    if config.discover == "mdns":
+        discovery.check_installed()
     index, parts = parse_shard(config.shard)
     dataset = load(config.data)
     own = shard(dataset, config.data, index, parts)
@@ -131,11 +135,23 @@ async def _main(
                 url = await running.start(node.run)
                 # The first line on stdout, at once: people and programs wait for it.
                 print(f"listening on {url}", flush=True)
+                if config.discover == "mdns":
+                    nursery.start_soon(_discover, node, url)
             nursery.cancel_scope.cancel()
     finally:
         if journal is not None:
             journal.close()
     return 0
+
+
+async def _discover(node: Node, url: str) -> None:
+    """Find others on the local network, and be found, until cancelled."""
+    gossip = node.gossip
+    own = discovery.presence(
+        url, gossip.url, id=gossip.id, version=PROTOCOL_VERSION, task=gossip.task.digest,
+        layout=gossip.layout.fingerprint, interfaces=discovery.own_addresses(),
+    )  # fmt: skip
+    await discovery.join(own, node.found, discovery.ZeroconfLan)
 
 
 async def _stop_on_signal(node: Node, scope: trio.CancelScope) -> None:
