@@ -4,6 +4,7 @@
 #   make test     the tests
 #   make check    lint, format, types, layering
 #   make bench    the benchmarks
+#   make soak     floods, faults and fuzzed frames, ten minutes each
 #
 # FLAGS adds options to what a target runs: make test FLAGS="-k checkpoint", make demo FLAGS="--out runs/mine".
 # PYTHON names another interpreter for a new .venv. pip's own settings (PIP_EXTRA_INDEX_URL, ...) stay in force.
@@ -12,20 +13,24 @@ DEMO_FLAGS ?= --nodes 20 --rounds 20 --batch-size 16 --lr 0.05 --momentum 0.9 --
 FLAGS ?=
 BIN := .venv/bin
 
+# On all cores, with the tests of one xdist_group on one of them; more workers than eight only take memory.
+# FLAGS come last: FLAGS="-n 0" runs the tests one after the other in one process.
+PARALLEL := -n auto --maxprocesses 8 --dist loadgroup
+
 # The first Python that is new enough and can make a virtual environment; a version manager's shim that only
 # complains counts as missing.
 CANDIDATES := python3.13 python3.12 python3.11 python3
 USABLE := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for p in $(CANDIDATES); do $$p -c '$(USABLE)' >/dev/null 2>&1 && { echo $$p; break; }; done)
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench soak clean
 .DELETE_ON_ERROR:
 
 demo: .venv/sim.stamp
 	$(BIN)/p2pfl sim run $(DEMO_FLAGS) $(FLAGS)
 
 test: .venv/dev.stamp
-	$(BIN)/pytest $(FLAGS)
+	$(BIN)/pytest $(PARALLEL) $(FLAGS)
 
 check: .venv/dev.stamp
 	$(BIN)/ruff check
@@ -35,6 +40,9 @@ check: .venv/dev.stamp
 
 bench: .venv/dev.stamp
 	$(BIN)/python -m benchmarks $(FLAGS)
+
+soak: .venv/dev.stamp
+	$(BIN)/python -m soak $(FLAGS)
 
 clean:
 	rm -rf .venv build dist

@@ -93,7 +93,7 @@ async def fetch_models(urls: Mapping[int, str]) -> dict[int, Vector]:
             try:
                 with trio.fail_after(MODEL_DEADLINE):
                     if not weights:
-                        decoder = partial(ModelDecoder, *await _read_layout(client, url))
+                        decoder = partial(ModelDecoder, *await read_layout(client, url))
                     weights[index] = await _fetch_model(client, url, decoder())
             except (
                 httpx.TransportError,
@@ -107,7 +107,8 @@ async def fetch_models(urls: Mapping[int, str]) -> dict[int, Vector]:
     return weights
 
 
-async def _read_layout(client: httpx.AsyncClient, url: str) -> tuple[Task, Layout]:
+async def read_layout(client: httpx.AsyncClient, url: str) -> tuple[Task, Layout]:
+    """What a node trains, as it describes it itself."""
     answer: dict[str, Any] = (await client.get(f"{url}/v1/layout")).json()
     task = answer["task"]
     values: dict[str, Any] = {

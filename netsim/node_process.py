@@ -141,6 +141,12 @@ class NodeProcess:
 
     # -- what is seen of it
 
+    @property
+    def pid(self) -> int | None:
+        """Of its present process, if there is one."""
+        life = self._life
+        return None if life is None or life.child is None or life.is_to_end else life.child.pid
+
     def look(self) -> Iterator[tuple[float, Event]]:
         """What it has observed since the last look, with times of time.perf_counter()."""
         for life in list(self._lives):

@@ -47,6 +47,7 @@ MergeRule = Literal["mean", "age", "samples"]
 Schedule = Literal["constant", "cosine"]
 Codec = Literal["f32", "f16", "f32+deflate", "f16+deflate"]
 LogLevel = Literal["debug", "info", "warning", "error"]
+Discovery = Literal["none", "mdns"]
 
 # --advertise of a node that nobody can call.
 NOWHERE = "none"
@@ -248,6 +249,10 @@ class NodeConfig:
         "[default: the system's choice]",
     )
     peers: tuple[str, ...] = option((), "URL of a node to start with; repeatable, or a comma list.")
+    discover: Discovery = option(
+        "none",
+        "none, or mdns: find nodes of the same task on the local network, and be found there (extra lan).",
+    )
     min_peers: int = option(0, "Peers to know before training starts.")
     wait: float = option(60.0, "Longest wait for --min-peers, in seconds; then it trains with those it has.")
     name: str = option("", "A name for people, in logs and status.")

@@ -192,6 +192,11 @@ class Node:
         if self._courier is not None:
             self._courier.call_strangers()
 
+    def found(self, id: str, url: str) -> None:
+        """This node is said to be on the local network: called once, as any address that others name."""
+        if self.gossip.view.announced(id, url, "localhost") and self._courier is not None:
+            self._courier.call_strangers()
+
     async def _live(self, courier: Courier) -> None:
         await arrival.meet(self.config, self.gossip, courier, self._clock, self._rng, self._news)
         if not self._resumed:

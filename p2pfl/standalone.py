@@ -17,11 +17,13 @@ import trio
 from p2pfl.clock import Clock
 from p2pfl.config import NodeConfig, flatten, parse_shard
 from p2pfl.errors import P2pflError, StorageError, plain
+from p2pfl.gossip.frame import PROTOCOL_VERSION
 from p2pfl.gossip.messages import Vector
 from p2pfl.learning.data import load
 from p2pfl.learning.learner import Evaluation, FitPlan, FitResult, Learner
 from p2pfl.learning.partition import Shard, shard
 from p2pfl.learning.torch_learner import TorchLearner
+from p2pfl.network import discovery
 from p2pfl.network.security import Security
 from p2pfl.network.server import HttpNetwork
 from p2pfl.node import Node
@@ -90,6 +92,8 @@ def start(
     """
     security = Security.load(config.security)  # first: nothing else is worth doing without it
     security.check_advertised(config.advertise or f"{security.scheme}://{config.listen}")
+    if config.discover == "mdns":
+        discovery.check_installed()
     index, parts = parse_shard(config.shard)
     dataset = load(config.data)
     own = shard(dataset, config.data, index, parts)
@@ -150,7 +154,19 @@ async def _run(node: Node, reload: Callable[[], NodeConfig] | None) -> None:
             url = await running.start(node.run)
             # The first line on stdout, at once: people and programs wait for it.
             print(f"listening on {url}", flush=True)
+            if node.config.discover == "mdns":
+                nursery.start_soon(_discover, node, url)
         nursery.cancel_scope.cancel()
+
+
+async def _discover(node: Node, url: str) -> None:
+    """Find others on the local network, and be found, until cancelled."""
+    gossip = node.gossip
+    own = discovery.presence(
+        url, gossip.url, id=gossip.id, version=PROTOCOL_VERSION, task=gossip.task.digest,
+        layout=gossip.layout.fingerprint, interfaces=discovery.own_addresses(),
+    )  # fmt: skip
+    await discovery.join(own, node.found, discovery.ZeroconfLan)
 
 
 async def _stop_on_signal(node: Node, scope: trio.CancelScope) -> None:

@@ -218,7 +218,7 @@ def exists(page: Path, word: str) -> bool:
 @cache
 def names_of_files() -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
-    for folder in (*PACKAGES, "tests", "examples", "benchmarks", "docs"):
+    for folder in (*PACKAGES, "tests", "examples", "benchmarks", "soak", "docs"):
         for path in (ROOT / folder).rglob("*"):
             if path.suffix in SUFFIXES:
                 found.setdefault(path.name, []).append(path)
@@ -261,16 +261,19 @@ def flags_by_command() -> dict[str, set[str]]:
 
 
 @cache
-def flags_of_benchmarks() -> set[str]:
-    line = [sys.executable, "-m", "benchmarks", "--help"]
-    return set(
-        FLAG.findall(subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
-    )
+def flags_of_programs() -> set[str]:
+    """Of those that are run as `python -m`."""
+    found: set[str] = set()
+    for program in ("benchmarks", "soak"):
+        line = [sys.executable, "-m", program, "--help"]
+        done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True)
+        found.update(FLAG.findall(done.stdout))
+    return found
 
 
 @by_page(DOCS)
 def test_flags_in_text_exist(page: Path) -> None:
-    known = set().union(*flags_by_command().values(), flags_of_benchmarks())
+    known = set().union(*flags_by_command().values(), flags_of_programs())
     unknown = set(FLAG.findall(prose(page))) - known
     assert not unknown, f"{page.name} mentions {sorted(unknown)}"
 

@@ -50,6 +50,7 @@ def test_the_sklearn_learner_stops_between_batches():
     assert (result.steps, result.samples) == (2, 32)
 
 
+@pytest.mark.xdist_group("nodes")
 def test_two_sklearn_nodes_gossip_through_the_same_node(tmp_path):
     flags = ("--rounds", "3", "--interval", "0", "--lr", "0.01", "--min-peers", "1", "--exit-when-done")
     with nodes(tmp_path, ("--shard", "0/2", *flags), command=SKLEARN_NODE) as (first,):

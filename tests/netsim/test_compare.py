@@ -19,6 +19,9 @@ from tests.cli.outcome import error_line
 from tests.netsim import chromium
 from tests.netsim.test_report import HOSTILE, Elements, told
 
+# Most of these look at one page, which is made once.
+pytestmark = pytest.mark.xdist_group("compare")
+
 LEFT = ["compare-consensus.png", "compare-curves.png", "compare.html"]
 
 

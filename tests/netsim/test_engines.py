@@ -14,6 +14,8 @@ from p2pfl.events import MODEL_MODES
 from tests.netsim.stubs import processes_of
 from tests.netsim.whole import IMAGES, WholeRun, simulate
 
+pytestmark = pytest.mark.xdist_group("nodes")
+
 # Whole shards as batches: nothing is left to chance but who meets whom, and when.
 SCENARIO: dict[str, Any] = {
     "nodes": 3,

@@ -44,7 +44,7 @@ def broken(verdicts: list[Verdict]) -> dict[int, tuple[str, ...]]:
 @cache
 def small_seeds() -> list[int]:
     """The first few whose scenarios have few nodes, and so take little."""
-    return [seed for seed in range(100) if random_scenario(seed).config.nodes <= 6][:6]
+    return [seed for seed in range(100) if random_scenario(seed).config.nodes <= 6][:4]
 
 
 def test_twenty_seeds_break_nothing_and_most_have_to_come_together() -> None:

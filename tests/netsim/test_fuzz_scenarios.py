@@ -17,6 +17,10 @@ from netsim.units import parse_amount
 SEEDS = 200
 
 
+# All look at the same scenarios, which are drawn once.
+pytestmark = pytest.mark.xdist_group("fuzz scenarios")
+
+
 @cache
 def scenarios() -> list[Scenario]:
     return [random_scenario(seed) for seed in range(SEEDS)]

@@ -17,9 +17,13 @@ from netsim.memory import PeakMemory, descendants, keep_freed_memory, rare_colle
 
 SIZE = 64 << 20  # bytes: large beside what else a test process allocates meanwhile
 
-pytestmark = pytest.mark.skipif(
-    not Path("/proc/self/smaps_rollup").exists(), reason="this kernel has no /proc/PID/smaps_rollup"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        not Path("/proc/self/smaps_rollup").exists(), reason="this kernel has no /proc/PID/smaps_rollup"
+    ),
+    # pytest-xdist's workers have a thread, which Python 3.12 minds; what is forked here needs no lock.
+    pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning"),
+]
 
 
 def touched() -> mmap.mmap:

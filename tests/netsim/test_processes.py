@@ -276,6 +276,7 @@ def test_what_a_child_started_ends_with_it(tmp_path: Path) -> None:
 # -- a real run
 
 
+@pytest.mark.xdist_group("nodes")
 def test_three_real_nodes_learn_digits(tmp_path: Path) -> None:
     what = scenario(3, rounds=2, interval=0.0, dataset="digits", seed=1)
     outcome = run(what, tmp_path, command=NODE_COMMAND)

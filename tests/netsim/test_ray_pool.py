@@ -23,6 +23,7 @@ from tests.netsim.watched import all_ended, watch
 needs_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason="Ray is not installed: pip install -e '.[ray]'"
 )
+pytestmark = pytest.mark.xdist_group("ray")  # a cluster takes gigabytes: one at a time
 ROOT = Path(__file__).parents[2]
 
 

@@ -15,6 +15,9 @@ from p2pfl.errors import StorageError
 from tests.netsim import chromium
 from tests.netsim.stories import Tale
 
+# Most of these look at one report, which is made once.
+pytestmark = pytest.mark.xdist_group("report")
+
 PICTURES = ("curves", "labels", "consensus", "confusion", "topology", "timeline", "traffic")
 SECTIONS = ("results", "learning", "consensus", "confusion", "faults", "network", "data", "scenario")
 DRAWN = 9 + 2 + 1 + 2 + 1  # three measures over three axes; matrices; timeline; graph and traffic; labels

@@ -11,7 +11,11 @@ import numpy as np
 import pytest
 
 from tests.foreign import client as foreign
+from tests.p2pfl.network import multicast
 from tests.processes.real import nodes, run
+
+# Wherever real nodes run: only a few at a time, however many tests do.
+pytestmark = pytest.mark.xdist_group("nodes")
 
 DATA = os.environ.get("P2PFL_DATA")
 QUICK = ("--rounds", "3", "--interval", "0", "--settle", "1")
@@ -112,6 +116,24 @@ def test_sighup_gives_a_node_the_peers_that_its_file_has_now(tmp_path):
         b.process.send_signal(signal.SIGHUP)
         assert "ignored: there is no configuration file" in read_until(b, "SIGHUP")
         assert a.stop() == b.stop() == 0
+
+
+@multicast.needed
+def test_nodes_find_each_other_on_the_local_network(tmp_path):
+    task = f"lan-{os.getpid()}"  # other tests of this machine may be running
+    serving = ("--task", task, "--rounds", "0", "--evaluate-every", "0", "--local-steps", "1")
+    lan = ("--discover", "mdns", *serving)
+    with nodes(tmp_path, ("--name", "a", *lan), ("--name", "b", *lan), ("--name", "c", *serving)) as (
+        a,
+        b,
+        c,
+    ):
+        for node in (a, b, c):
+            node.wait_listening()
+        await_peers(a, "b")
+        await_peers(b, "a")
+        assert c.status()["peers"] == []  # it has not asked to be found
+        assert a.stop() == b.stop() == c.stop() == 0
 
 
 def await_peers(node, *names):
