@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.figures import Figure
 
-GROUPS = ("floor", "startup", "wire", "exchange", "w1", "w5", "memory", "scale", "faults")
+GROUPS = ("floor", "startup", "wire", "exchange", "w1", "w5", "memory", "scale", "faults", "membership")
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from p2pfl.service import NodeService
 # Probe periods between syncs; every second one goes to somebody gone or forgotten: that is how a cut heals.
 SYNC = 4
 # Addresses called in a probe period that have not been yet, while there is room in the view and when not.
-STRANGERS = 4
+STRANGERS = 8
 STRANGERS_WHEN_FULL = 1
 # Probes for others under way at a time; more are not made.
 MOST_FAVOURS = 16
@@ -72,15 +72,21 @@ class Prober:
             self._start(member.id)
         if self._beats % (1 + membership.health) == 0 and (id := self._next(now)) is not None:
             self._start(id)
-        strangers = view.strangers(now)
         room = STRANGERS_WHEN_FULL if view.is_full() else STRANGERS
-        for index in self._rng.permutation(len(strangers))[:room]:
-            self._courier.call(strangers[index])
+        for stranger in self._strangers(now)[:room]:
+            self._courier.call(stranger)
         self._beats += 1
         if self._beats % SYNC == 0:
             self._sync(now, lost=self._beats // SYNC % 2 == 0)
         if not gossip.url and self._beats % HEARTBEAT == 0:
             membership.beat()
+
+    def _strangers(self, now: float) -> list[Contact]:
+        """In random order, first those who called us: or some would be in nobody's view (a shuffle of Cyclon
+        hands on whoever begins it, to the same end)."""
+        strangers = self._gossip.view.strangers(now)
+        shuffled = [strangers[index] for index in self._rng.permutation(len(strangers))]
+        return sorted(shuffled, key=lambda contact: not contact.eager)
 
     # -- probing
 

@@ -48,6 +48,7 @@ class Contact:
     retry_at: not called before this time.  node_state, round: what it said last.
     etag: names the snapshot of it that we pulled last.  bytes and exchanges: model exchanges and hellos.
     round_trip: of hellos and probes.  given: it was offered in the last shuffle, and may make room.
+    eager: it spoke to us, and was not called since.
     """
 
     url: str
@@ -69,6 +70,7 @@ class Contact:
     exchanges_out: int = 0
     round_trip: deadlines.RoundTrip = NEVER_MEASURED
     given: bool = False
+    eager: bool = False
     awaits_us: bool = False  # it is done and told us so: it waits to hear the same of us
 
     def is_paused(self, now: float) -> bool:
@@ -245,6 +247,7 @@ class View:
         contact = self._contacts.get(url)
         if contact is not None and contact.state != "live":  # a live one asked to be left alone
             contact.retry_at = ANY_TIME
+            contact.eager = True
 
     def pick(self, count: int, now: float, *, explore: bool = True) -> list[Contact]:
         """Up to `count` random contacts to exchange with: not busy, not backing off.
@@ -306,6 +309,7 @@ class View:
         if contact.state != "live":  # a live one may have asked to be left alone
             contact.retry_at, contact.detail = ANY_TIME, ""
         contact.id, contact.source, contact.state = id, source, "live"
+        contact.eager = False
         contact.failures = 0
         return ""
 
