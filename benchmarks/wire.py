@@ -24,7 +24,7 @@ from benchmarks.figures import Figure, median_ratio, median_seconds
 from p2pfl.clock import Clock
 from p2pfl.errors import PeerError
 from p2pfl.gossip.codec import ModelDecoder, encode_hello, encode_model, encode_weights
-from p2pfl.gossip.messages import Hello, Layout, Model, ModelHead, Sender, Task, TensorSpec, Vector
+from p2pfl.gossip.messages import Hello, Layout, Model, ModelHead, Pull, Sender, Task, TensorSpec, Vector
 from p2pfl.network.app import make_app
 from p2pfl.network.client import PeerClient
 from p2pfl.network.server import HttpNetwork
@@ -138,7 +138,9 @@ class _Service:
     async def receive_hello(self, hello: Hello, source: str, size: int) -> bytes:
         return encode_hello(hello)
 
-    def snapshot(self) -> tuple[str, Chunks]:
+    def admit(self, head: ModelHead) -> None: ...
+
+    def snapshot(self, pull: Pull | None) -> tuple[str, Chunks]:
         return '"1"', frame(self._vector)
 
     def pulled(self, source: str, size: int) -> None: ...

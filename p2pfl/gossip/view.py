@@ -48,6 +48,7 @@ class Contact:
     retry_at: not called before this time.  node_state, round: what it said last.
     etag: names the snapshot of it that we pulled last.  bytes and exchanges: model exchanges and hellos.
     round_trip: of hellos and probes.  given: it was offered in the last shuffle, and may make room.
+    verified: what it answered last was signed; what is unsigned is not its answer any more.
     """
 
     url: str
@@ -69,6 +70,7 @@ class Contact:
     exchanges_out: int = 0
     round_trip: deadlines.RoundTrip = NEVER_MEASURED
     given: bool = False
+    verified: bool = False
     awaits_us: bool = False  # it is done and told us so: it waits to hear the same of us
 
     def is_paused(self, now: float) -> bool:
@@ -82,6 +84,7 @@ class Contact:
             "name": self.name,
             "url": self.url,
             "state": self.state,
+            "verified": self.verified,
             "node_state": self.node_state,
             "round": self.round,
             "bytes_in": self.bytes_in,
