@@ -170,28 +170,28 @@ class BadSignature(FrameError):
     """Not signed with the key that it names, or changed since."""
 
     reason = "bad-signature"
-    status = 401
+    status = 403
 
 
 class WrongKey(FrameError):
     """Signed with a key whose fingerprint is not the sender's id."""
 
     reason = "wrong-key"
-    status = 401
+    status = 403
 
 
 class MissingSignature(FrameError):
     """Not signed, though its sender's id is a key's, or though who was at that address did sign."""
 
     reason = "missing-signature"
-    status = 401
+    status = 403
 
 
 class SignatureRequired(FrameError):
     """Not signed, and nothing unsigned is taken here."""
 
     reason = "signature-required"
-    status = 401
+    status = 403
 
 
 class NotAllowed(FrameError):

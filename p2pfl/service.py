@@ -6,7 +6,7 @@ snapshot.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -19,6 +19,8 @@ from p2pfl.storage.health import StorageHealth
 
 # Refusals that the status shows with their details; the counters hold all of them.
 SHOWN_REFUSALS = 8
+# Likewise, senders that do not sign; peers of the view are all shown, with whether they do.
+SHOWN_UNVERIFIED = 8
 # Of each reason, refusals that are observed at once, and then a second: a flood must fill no log and no
 # journal. The counters hold all of them.
 TOLD_BURST, TOLD_RATE = 100.0, 5.0
@@ -65,6 +67,7 @@ class NodeService:
         self._rejected: Counter[str] = Counter()
         self._told = Buckets(TOLD_RATE, TOLD_BURST)
         self._refusals: deque[dict[str, str]] = deque(maxlen=SHOWN_REFUSALS)
+        self._unverified: OrderedDict[str, None] = OrderedDict()  # ids, the one heard last at the end
 
     @property
     def task(self) -> Task:
@@ -81,6 +84,7 @@ class NodeService:
         """A valid model was posted; the reply frame of a push-pull, None for a push."""
         head = model.head
         self._gossip.admission.accept(head)
+        self._note_unverified(head)
         reply = self._gossip.frame(head.sender_id, head.imprint) if head.wants_reply else None
         sent = sum(len(chunk) for chunk in reply) if reply else 0
         if not self._gossip.receive(model, source, self._now()):
@@ -90,6 +94,7 @@ class NodeService:
 
     async def receive_hello(self, hello: Hello, source: str, size: int) -> bytes:
         self._gossip.admission.accept(hello)
+        self._note_unverified(hello)
         contact = self._gossip.heard(hello, source, self._now())
         if contact is not None and hello.sender.state == "done":
             contact.awaits_us = True
@@ -140,6 +145,9 @@ class NodeService:
             "data_fingerprint": self._data_fingerprint,
             "storage": self.storage.as_dict() if self.storage is not None else None,
             "peers": self.peers(),
+            "signs": gossip.signs,
+            "requires_signatures": gossip.admission.require_signed,
+            "unverified": list(self._unverified),
             "rejected": dict(sorted(self._rejected.items())),
             "refusals": list(self._refusals),
         }
@@ -155,6 +163,14 @@ class NodeService:
             contact.exchanges_in += mode in MODEL_MODES
         self._observe(Served(mode, sender.id, received, sent))
         self.heard_news()
+
+    def _note_unverified(self, message: ModelHead | Hello) -> None:
+        """Somebody is taken at its word: the status says so."""
+        if message.envelope is None:
+            self._unverified[message.sender_id] = None
+            self._unverified.move_to_end(message.sender_id)
+            if len(self._unverified) > SHOWN_UNVERIFIED:
+                self._unverified.popitem(last=False)
 
     def heard_news(self) -> None:
         """A peer said something, in a request or in an answer, or was found to be gone."""

@@ -208,6 +208,10 @@ class Gossip:
         pull = Pull(self.id, self._identity.nonce(), self._envelope(to, b""))
         return encode_pull(pull, self._sign)
 
+    @property
+    def signs(self) -> bool:
+        return self._identity is not None
+
     def _envelope(self, to: str, re: bytes) -> Envelope | None:
         return None if self._identity is None else self._identity.envelope(to, re)
 

@@ -80,6 +80,8 @@ async def test_who_does_not_sign_is_unverified_and_takes_part(mode: str) -> None
         await until_done(a, b)
     assert outcomes(a) == outcomes(b) == {"ok"}
     assert (verified(a), verified(b)) == ({"id1": False}, {of(ANN).id: True})
+    assert (a.status()["unverified"], b.status()["unverified"]) == (["id1"], [])
+    assert (a.status()["signs"], b.status()["signs"]) == (True, False)
     assert a.events(Merged)
     assert b.events(Merged)
 
