@@ -224,8 +224,9 @@ async def _exchanges(layout: Layout, wants_reply: bool | None, runs: int, inner:
             start = time.process_time()
             for _ in range(inner):
                 if wants_reply is None:
-                    theirs, _ = await client.hello(url, sender.hello_frame(receiver.id), admit)
-                    sender.heard(theirs, "10.0.0.2")
+                    greeting = sender.hello_frame(sender.hello(receiver.id), receiver.id)
+                    theirs, _ = await client.hello(url, greeting, admit)
+                    sender.heard(theirs, "10.0.0.2", 0.0)
                     continue
                 sender.publish()
                 receiver.publish()
