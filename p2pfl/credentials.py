@@ -35,6 +35,21 @@ def take_identity(state_dir: str | None, resume: Checkpoint | None) -> Identity:
     return file.take(lambda: secrets.token_bytes(SECRET_SIZE))
 
 
+def shown_identity(state_dir: str, *, make: bool = False) -> Identity:
+    """The identity in a state directory, to look at; it must not sign.
+
+    make: a new one is made there, before the node's first start. StorageError.
+    """
+    file = IdentityFile(state_dir)
+    if not make:
+        return file.read()
+    try:
+        Path(state_dir).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"the folder {state_dir} cannot be made: {error.strerror}") from error
+    return file.make(secrets.token_bytes(SECRET_SIZE))
+
+
 def read_allowed(path: str) -> dict[str, str]:
     """The identities that may take part, and their names. ConfigError."""
     try:

@@ -118,7 +118,7 @@ class Node:
         self._resumed = resume is not None
         if resume is not None:
             self.gossip.resume(resume.weights, resume.age, resume.round, resume.version)
-            self.gossip.view.remember(resume.peers)
+            self.gossip.remember(resume.peers)
             self._optimiser = resume.optimiser
         self._courier: Courier | None = None  # while it runs
         self._news = News(clock)

@@ -125,7 +125,7 @@ class ViewEntry(NamedTuple):
 class KnownPeer(NamedTuple):
     """A node that a node knows again after its restart. url: "" if it cannot be called.
 
-    incarnation, counter: the highest accepted of what it signed, each below 2^63; 0 if it signed nothing.
+    incarnation, counter: the highest accepted of what it signed, each at most 2^53; 0 if it signed nothing.
     """
 
     id: str

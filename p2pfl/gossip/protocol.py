@@ -18,13 +18,14 @@ from p2pfl.gossip.addresses import complete
 from p2pfl.gossip.admission import Admission
 from p2pfl.gossip.codec import Payload, encode_hello, encode_model, encode_pull, encode_weights
 from p2pfl.gossip.fields import MAX_COUNT, MAX_NEWS
-from p2pfl.gossip.identity import Identity
+from p2pfl.gossip.identity import Identity, is_keyed
 from p2pfl.gossip.inbox import Inbox, Unmerged, capacity_for
 from p2pfl.gossip.membership import Change, Membership
 from p2pfl.gossip.messages import (
     Ask,
     Envelope,
     Hello,
+    KnownPeer,
     Layout,
     Model,
     ModelHead,
@@ -41,6 +42,8 @@ from p2pfl.gossip.view import PASSED_ON, Contact, View
 
 # Senders whose last merged snapshot is remembered, so that a model delivered twice is merged once.
 REMEMBERED = 256
+# Senders of whom a checkpoint keeps what they have signed last, besides those of the view.
+KEPT_SENDERS = 256
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,21 @@ class Gossip:
         """Go on from a checkpoint."""
         self.weights, self.age, self.round, self.version = weights, age, round, version
         self.publish()
+
+    def remembered(self) -> tuple[KnownPeer, ...]:
+        """For the node's next life: those that answered, and the newest that was heard of each that signs."""
+        replays = self.admission.replays
+        known = {peer.id: peer for peer in self.view.remembered()}
+        for id in replays.latest(KEPT_SENDERS):
+            known.setdefault(id, KnownPeer(id, ""))
+        return tuple(KnownPeer(id, peer.url, *replays.newest(id)) for id, peer in known.items())
+
+    def remember(self, peers: Iterable[KnownPeer]) -> None:
+        """What remembered() gave in a former life."""
+        peers = tuple(peers)
+        signed = [peer for peer in peers if is_keyed(peer.id)]
+        self.admission.replays.restore((peer.id, peer.incarnation, peer.counter) for peer in signed)
+        self.view.remember(peers)
 
     def join(self, models: list[Model]) -> bool:
         """Start from the median of some peers' models: weights and age, never the round.

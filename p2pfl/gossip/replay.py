@@ -88,6 +88,10 @@ class ReplayGuard:
         heard = self._heard.get(id)
         return (0, 0) if heard is None else (heard.incarnation, max(0, heard.highest))
 
+    def latest(self, count: int) -> list[str]:
+        """The senders that were heard last, at most so many, the last one at the end."""
+        return list(self._heard)[-count:]
+
     def _forget_one(self) -> None:
         for id, heard in self._heard.items():
             if not (heard.lasting or self.kept(id)):

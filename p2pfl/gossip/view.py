@@ -20,6 +20,7 @@ import numpy as np
 from p2pfl.gossip import deadlines
 from p2pfl.gossip.addresses import callable_url
 from p2pfl.gossip.fields import MAX_VIEW
+from p2pfl.gossip.identity import is_keyed
 from p2pfl.gossip.messages import KnownPeer, NodeState, ViewEntry
 
 ContactState = Literal["new", "live", "unreachable", "refused"]
@@ -158,6 +159,7 @@ class View:
                 continue
             if peer.url and strange:
                 contact = Contact(peer.url, id=peer.id, state="unreachable", detail="not called yet")
+                contact.verified = is_keyed(peer.id)  # else it had not got into the view
                 self._contacts[peer.url] = self._answered[peer.id] = contact
 
     def contacts(self) -> list[Contact]:

@@ -59,6 +59,13 @@ class IdentityFile:
                 "to start as a new node, which others will not know"
             ) from error
 
+    def make(self, secret: bytes) -> Identity:
+        """A new one, before the node's first start. StorageError if there is one."""
+        if self.exists:
+            raise StorageError(f"there is an identity in {self._file.parent} already; it is kept")
+        self._write(secret, 0)
+        return Identity(secret, 0)
+
     def take(self, new_secret: Callable[[], bytes]) -> Identity:
         """For one start: an incarnation that no start had before is on the disk when this returns.
 
@@ -69,13 +76,16 @@ class IdentityFile:
             secret, incarnation = before.secret, before.incarnation + 1
         else:
             secret, incarnation = new_secret(), 1
+        self._write(secret, incarnation)
+        return Identity(secret, incarnation)
+
+    def _write(self, secret: bytes, incarnation: int) -> None:
         try:
             atomic.replace(self._file, _encode(secret, incarnation))
         except OSError as error:
             raise StorageError(
                 f"the identity {self._file} cannot be written: {error.strerror}; it is as it was"
             ) from error
-        return Identity(secret, incarnation)
 
 
 def _encode(secret: bytes, incarnation: int) -> bytes:
@@ -96,7 +106,7 @@ def _decode(content: bytes) -> Identity:
     if fields["format"] != FORMAT:
         raise ValueError(f"its format is {fields['format']!r}, this p2pfl reads {FORMAT}")
     secret, incarnation = bytes.fromhex(fields["key"]), fields["incarnation"]
-    if len(secret) != SECRET_SIZE or type(incarnation) is not int or incarnation < 1:
+    if len(secret) != SECRET_SIZE or type(incarnation) is not int or incarnation < 0:
         raise ValueError("its key or its incarnation is none")
     return Identity(secret, incarnation)
 

@@ -244,3 +244,43 @@ async def test_a_peer_that_comes_back_without_its_state_is_another_and_taken() -
         nursery.cancel_scope.cancel()
     assert {event.reason for event in a.events(Rejected)} <= {"wrong-receiver"}
     assert not a.events(PeerDropped)
+
+
+async def test_after_a_restart_what_was_heard_before_is_still_old() -> None:
+    village = Village()
+    a = village.villager(0, (1,), identity=of(ANN), rounds=2)
+    b = village.villager(1, identity=of(BOB), rounds=2, require_signed=True)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(village.network.run)
+        await nursery.start(a.node.run)
+        recorded = a.node.gossip.frame(of(BOB).id)
+        async with trio.open_nursery() as life:
+            await life.start(b.node.run)
+            await stranger(village).push(village.url(1), recorded)
+            await until_done(a, b)
+            life.cancel_scope.cancel()
+        checkpoint = b.saved[-1]
+        (known,) = [peer for peer in checkpoint.peers if peer.id == of(ANN).id]
+        assert (known.url, known.incarnation) == (village.url(0), 1)
+        assert known.counter >= 3
+        async with trio.open_nursery() as life:
+            again = village.villager(1, identity=of(BOB, 2), resume=checkpoint, rounds=2)
+            (contact,) = again.node.gossip.view.contacts()
+            assert (contact.id, contact.verified) == (of(ANN).id, True)
+            await life.start(again.node.run)
+            assert await refusal(stranger(village).push(village.url(1), recorded)) == "replayed"
+            await trio.sleep(10)
+            assert verified(again) == {of(ANN).id: True}
+            assert again.status()["rejected"] == {"replayed": 1}
+            life.cancel_scope.cancel()
+        nursery.cancel_scope.cancel()
+
+
+async def test_of_those_who_only_call_the_newest_is_kept_too() -> None:
+    village = Village()
+    b = village.villager(1, identity=of(BOB), rounds=1)
+    caller = village.villager(0, identity=of(ANN))
+    async with living(village, b):
+        await stranger(village).push(village.url(1), caller.node.gossip.frame(of(BOB).id))
+        await until_done(b)
+    assert [tuple(peer) for peer in b.saved[-1].peers] == [(of(ANN).id, "", 1, 1)]

@@ -110,3 +110,12 @@ def test_what_cannot_be_read_is_no_first_start(tmp_path: Path) -> None:
     (tmp_path / FILE_NAME).mkdir(mode=0o700)
     with pytest.raises(StorageError, match="cannot be read"):
         taken(tmp_path)
+
+
+def test_one_that_is_made_before_the_first_start_is_that_of_the_first_start(tmp_path: Path) -> None:
+    made = IdentityFile(tmp_path).make(SECRET)
+    first = taken(tmp_path, b"x" * 32)
+    assert (first.id, first.incarnation) == (made.id, 1)
+    with pytest.raises(StorageError, match="already"):
+        IdentityFile(tmp_path).make(b"x" * 32)
+    assert IdentityFile(tmp_path).read().id == made.id
