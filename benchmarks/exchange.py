@@ -20,6 +20,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import trio
@@ -32,6 +33,7 @@ from p2pfl.clock import Clock
 from p2pfl.config import GossipConfig
 from p2pfl.gossip import compress
 from p2pfl.gossip.codec import ModelDecoder, encode_weights
+from p2pfl.gossip.identity import Identity
 from p2pfl.gossip.messages import Layout, Model, Task, TensorSpec, Vector
 from p2pfl.gossip.protocol import Gossip
 from p2pfl.gossip.snapshot import all_finite
@@ -48,14 +50,15 @@ KEPT = 64  # vectors that are alive while another is made, as models wait in inb
 MERGED = 4  # models that a merge usually finds
 
 
-def _gossip(layout: Layout, index: int) -> Gossip:
+def _gossip(layout: Layout, index: int, *, sign: bool = False) -> Gossip:
     """A node that knows PEERS others and has published its weights."""
+    identity = Identity(bytes([index]) * 32) if sign else None
     rng = np.random.default_rng(index)
     peers = tuple(f"http://10.1.0.{i + 1}:8470" for i in range(PEERS))
     weights: Vector = rng.standard_normal(layout.size, dtype=np.float32)
     gossip = Gossip(
-        GossipConfig(), id=f"{index:032x}", name=f"n{index}", task=TASK, layout=layout, weights=weights,
-        samples=600, peers=peers, rng=rng,
+        GossipConfig(), id=identity.id if identity else f"{index:032x}", name=f"n{index}", task=TASK,
+        layout=layout, weights=weights, samples=600, peers=peers, rng=rng, identity=identity,
     )  # fmt: skip
     for i, contact in enumerate(gossip.view.contacts()):
         gossip.view.answered(contact, f"{1000 + i:032x}", f"10.1.0.{i + 1}")
@@ -103,6 +106,10 @@ def measure(quick: bool) -> Iterator[Figure]:
         made_of = {key: 1e6 * seconds for key, seconds in groups.items()}
         made_of["sum"] = sum(made_of.values())
         yield Figure(f"one {mode} of the MLP, whole", 1e6 * whole, "us", details=made_of)
+        signed = _exchange(MLP, mode == "push-pull", runs, inner, sign=True) + models * parts.merge
+        yield Figure(f"one {mode} of the MLP, signed, whole", 1e6 * signed, "us")
+    for what, sign in (("one hello, whole", False), ("one hello, signed, whole", True)):
+        yield Figure(what, 1e6 * _exchange(SMALL, None, runs, inner, sign=sign), "us")
     each = {key: 1e6 * seconds for key, seconds in vars(parts).items() if not key.startswith("http")}
     yield Figure("one model's parts", 1e6 * parts.of_model(), "us", details=each)
 
@@ -147,7 +154,7 @@ def _parts(timed: Callable[..., float], runs: int, inner: int) -> _Parts:
         pack=pack,
         copy=timed(copy),
         head=head,
-        send_hash=timed(lambda: encode_weights(source)),
+        send_hash=timed(lambda: encode_weights(source).digest),
         receive_hash=timed(receive_hash),
         finite=timed(finite),
         view=view,
@@ -184,16 +191,22 @@ class _Merging:
         return sorted(times)[len(times) // 2]
 
 
-def _exchange(layout: Layout, wants_reply: bool, runs: int, inner: int) -> float:
-    """CPU seconds of one complete exchange without merging; the sender publishes anew before each."""
+def _exchange(
+    layout: Layout, wants_reply: bool | None, runs: int, inner: int, *, sign: bool = False
+) -> float:
+    """CPU seconds of one complete exchange without merging; both nodes publish anew before each.
+
+    wants_reply: None for a hello, before which nothing is published.
+    """
     clock = JumpingClock()
-    return trio.run(_exchanges, layout, wants_reply, runs, inner, clock=clock)
+    return trio.run(_exchanges, layout, wants_reply, runs, inner, sign, clock=clock)
 
 
-async def _exchanges(layout: Layout, wants_reply: bool, runs: int, inner: int) -> float:
+async def _exchanges(layout: Layout, wants_reply: bool | None, runs: int, inner: int, sign: bool) -> float:
     network = SimulatedNetwork(UniformLinks(0.02))
     clock = Clock()
-    sender, receiver = _gossip(layout, 1), _gossip(layout, 2)
+    sender, receiver = _gossip(layout, 1, sign=sign), _gossip(layout, 2, sign=sign)
+    admit = partial(sender.admission.answer, must_sign=sign)
     service = NodeService(
         receiver,
         data_fingerprint="0" * 32,
@@ -210,9 +223,14 @@ async def _exchanges(layout: Layout, wants_reply: bool, runs: int, inner: int) -
         for _ in range(runs):
             start = time.process_time()
             for _ in range(inner):
+                if wants_reply is None:
+                    greeting = sender.hello_frame(sender.hello(receiver.id), receiver.id)
+                    theirs, _ = await client.hello(url, greeting, admit)
+                    sender.heard(theirs, "10.0.0.2", 0.0)
+                    continue
                 sender.publish()
                 receiver.publish()
-                reply = await client.push(url, sender.frame(wants_reply=wants_reply))
+                reply = await client.push(url, sender.frame(receiver.id, wants_reply=wants_reply), admit)
                 if reply.model is not None:
                     sender.receive(reply.model, "10.0.0.2", clock.now())
                 kept.append(reply.model)

@@ -1,7 +1,8 @@
 """The wire with a large model: codec against memory, exchanges between two processes against raw TCP.
 
 The vector is as long as ResNet-18. Every push encodes anew (a node does so once per snapshot), and so does
-the answer of every push-pull. `python -m benchmarks.wire http|tcp` is the other process.
+the answer of every push-pull. Signed ones have the SHA-256 of the weights besides, made and checked.
+`python -m benchmarks.wire http|tcp` is the other process.
 """
 
 from __future__ import annotations
@@ -13,8 +14,11 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -24,7 +28,8 @@ from benchmarks.figures import Figure, median_ratio, median_seconds
 from p2pfl.clock import Clock
 from p2pfl.errors import PeerError
 from p2pfl.gossip.codec import ModelDecoder, encode_hello, encode_model, encode_weights
-from p2pfl.gossip.messages import Hello, Layout, Model, ModelHead, Sender, Task, TensorSpec, Vector
+from p2pfl.gossip.identity import Identity
+from p2pfl.gossip.messages import Hello, Layout, Model, ModelHead, Pull, Sender, Task, TensorSpec, Vector
 from p2pfl.network.app import make_app
 from p2pfl.network.client import PeerClient
 from p2pfl.network.server import HttpNetwork
@@ -33,6 +38,7 @@ from p2pfl.network.transport import RECEIVE
 ELEMENTS = 11_689_512  # weights of ResNet-18: 46.8 MB of float32
 TASK = Task("wire", ("no", "yes"), (1,), (0.0,), (1.0,))
 LAYOUT = Layout("wire", (TensorSpec("weight", (ELEMENTS,)),))
+SIGNER = Identity(bytes(range(32)))
 ENCODE, DECODE, PUSH, PUSH_PULL = 0.4, 0.2, 0.2, 0.1  # least shares of a copy, of raw TCP
 
 Chunks = tuple[bytes, memoryview]
@@ -43,69 +49,92 @@ def weights(seed: int = 0) -> Vector:
     return np.random.default_rng(seed).standard_normal(ELEMENTS, dtype=np.float32)
 
 
-def frame(vector: Vector, *, wants_reply: bool = False) -> Chunks:
-    """A model frame, hashed and packed anew."""
-    sender = Sender("bench", "http://127.0.0.1:8470", "training")
+def frame(
+    vector: Vector, *, wants_reply: bool = False, signer: Identity | None = None, re: bytes = b""
+) -> Chunks:
+    """A model frame, hashed and packed anew. signer: signs it; re: the imprint of what it answers."""
+    sender = Sender("bench" if signer is None else signer.id, "http://127.0.0.1:8470", "training")
     head = ModelHead(sender, TASK, LAYOUT.fingerprint, 1, 1, 1.0, 1, wants_reply)
-    return encode_model(head, encode_weights(vector))
+    if signer is None:
+        return encode_model(head, encode_weights(vector))
+    head = replace(head, envelope=signer.envelope("bench", re))
+    return encode_model(head, encode_weights(vector), signer.sign)
 
 
 def measure(quick: bool) -> Iterator[Figure]:
     runs = 5 if quick else 15
     vector, buffer = weights(), np.ones(ELEMENTS, np.float32)
-    body = memoryview(b"".join(frame(vector)))
-    pieces = [body[start : start + RECEIVE] for start in range(0, len(body), RECEIVE)]
-
-    def decode() -> Model:
-        decoder = ModelDecoder(TASK, LAYOUT)
-        for piece in pieces:
-            decoder.feed(piece)
-        return decoder.finish()
-
-    copies, encodes, decodes = [], [], []
+    works: dict[str, Callable[[], object]] = {
+        "copy": lambda: np.copyto(buffer, vector),
+        "encode": lambda: frame(vector),
+        "decode": partial(_decode, _pieces(frame(vector))),
+        "encode, signed": lambda: frame(vector, signer=SIGNER),
+        "decode, signed": partial(_decode, _pieces(frame(vector, signer=SIGNER))),
+    }
+    times: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(runs):  # in turn, so that a machine that slows down slows all of them
-        copies.append(median_seconds(time.perf_counter, lambda: np.copyto(buffer, vector), 1, 3))
-        encodes.append(median_seconds(time.perf_counter, lambda: frame(vector), 1, 3))
-        decodes.append(median_seconds(time.perf_counter, decode, 1, 3))
-    yield _share("46.8 MB: encode", "copy", encodes, copies, ENCODE)
-    yield _share("46.8 MB: decode with all checks", "copy", decodes, copies, DECODE)
+        for name, work in works.items():
+            times[name].append(median_seconds(time.perf_counter, work, 1, 3))
+    yield _share("46.8 MB: encode", "copy", times["encode"], times["copy"], ENCODE)
+    yield _share("46.8 MB: decode with all checks", "copy", times["decode"], times["copy"], DECODE)
+    yield _share("46.8 MB: encode, signed", "copy", times["encode, signed"], times["copy"])
+    yield _share("46.8 MB: decode with all checks, signed", "copy", times["decode, signed"], times["copy"])
 
     with _other("tcp") as tcp, _other("http") as http:
-        raws, pushes, push_pulls = trio.run(_over_loopback, tcp, http, vector, runs)
-    yield _share("46.8 MB over loopback: push", "raw TCP", pushes, raws, PUSH)
-    yield _share("46.8 MB over loopback: push-pull", "raw TCP", push_pulls, raws, PUSH_PULL)
+        over = trio.run(_over_loopback, tcp, http, vector, runs)
+    raw = over["raw"]
+    yield _share("46.8 MB over loopback: push", "raw TCP", over["push"], raw, PUSH)
+    yield _share("46.8 MB over loopback: push-pull", "raw TCP", over["push-pull"], raw, PUSH_PULL)
+    yield _share("46.8 MB over loopback: push, signed", "raw TCP", over["push, signed"], raw)
+    yield _share("46.8 MB over loopback: push-pull, signed", "raw TCP", over["push-pull, signed"], raw)
 
 
-def _share(name: str, floor: str, ours: list[float], floors: list[float], target: float) -> Figure:
+def _pieces(chunks: Chunks) -> list[memoryview]:
+    """A frame as it comes from a socket."""
+    body = memoryview(b"".join(chunks))
+    return [body[start : start + RECEIVE] for start in range(0, len(body), RECEIVE)]
+
+
+def _decode(pieces: list[memoryview]) -> Model:
+    decoder = ModelDecoder(TASK, LAYOUT)
+    for piece in pieces:
+        decoder.feed(piece)
+    return decoder.finish()
+
+
+def _share(
+    name: str, floor: str, ours: list[float], floors: list[float], target: float | None = None
+) -> Figure:
     """The floor's speed is 1: the same bytes in twice the time are 0.5 of it."""
     made_of = {"ms": 1e3 * statistics.median(ours), f"{floor}, ms": 1e3 * statistics.median(floors)}
     return Figure(name, median_ratio(floors, ours), f"of {floor}", "at least", target, made_of)
 
 
-async def _over_loopback(
-    tcp: str, http: str, vector: Vector, runs: int
-) -> tuple[list[float], list[float], list[float]]:
+async def _over_loopback(tcp: str, http: str, vector: Vector, runs: int) -> dict[str, list[float]]:
     """Seconds of raw transfers of the vector's bytes one way, of pushes and of push-pulls, in turn."""
     parts = urlsplit(tcp)
     client = PeerClient(None, TASK, LAYOUT)
-    raws, pushes, push_pulls = [], [], []
+    times: defaultdict[str, list[float]] = defaultdict(list)
     with socket.create_connection((parts.hostname, parts.port)) as raw:
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for _ in range(runs + 1):
             start = time.perf_counter()
             raw.sendall(vector.data.cast("B"))
             assert raw.recv(1) == b"."
-            raws.append(time.perf_counter() - start)
-            start = time.perf_counter()
-            reply = await client.push(http, frame(vector))
-            assert reply.model is None
-            pushes.append(time.perf_counter() - start)
-            start = time.perf_counter()
-            reply = await client.push(http, frame(vector, wants_reply=True))
-            assert reply.model is not None
-            push_pulls.append(time.perf_counter() - start)
+            times["raw"].append(time.perf_counter() - start)
+            for signed in ("", ", signed"):
+                signer = SIGNER if signed else None
+                start = time.perf_counter()
+                reply = await client.push(http, frame(vector, signer=signer))
+                assert reply.model is None
+                times[f"push{signed}"].append(time.perf_counter() - start)
+                start = time.perf_counter()
+                reply = await client.push(http, frame(vector, wants_reply=True, signer=signer))
+                assert reply.model is not None
+                assert (reply.model.head.envelope is None) == (not signed)
+                times[f"push-pull{signed}"].append(time.perf_counter() - start)
     await client.aclose()
-    return raws[1:], pushes[1:], push_pulls[1:]  # the first ones open connections
+    return {name: taken[1:] for name, taken in times.items()}  # the first ones open connections
 
 
 @contextmanager
@@ -133,12 +162,15 @@ class _Service:
 
     def receive_model(self, model: Model, source: str, size: int) -> Chunks | None:
         self._latest = model
-        return frame(self._vector) if model.head.wants_reply else None
+        signer = None if model.head.envelope is None else SIGNER
+        return frame(self._vector, signer=signer, re=model.head.imprint) if model.head.wants_reply else None
 
     async def receive_hello(self, hello: Hello, source: str, size: int) -> bytes:
         return encode_hello(hello)
 
-    def snapshot(self) -> tuple[str, Chunks]:
+    def admit(self, head: ModelHead) -> None: ...
+
+    def snapshot(self, pull: Pull | None) -> tuple[str, Chunks]:
         return '"1"', frame(self._vector)
 
     def pulled(self, source: str, size: int) -> None: ...

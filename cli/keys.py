@@ -76,15 +76,42 @@ def token(
 
 
 @app.command()
+def identity(
+    state_dir: Annotated[str, typer.Option(help="The node's state directory.", metavar="DIR")],
+) -> None:
+    """Make a node's identity before its first start, which would make it else: to put it on lists first."""
+    _show_identity(state_dir, make=True)
+
+
+def _show_identity(state_dir: str, *, make: bool) -> None:
+    from p2pfl import credentials
+
+    found = credentials.shown_identity(state_dir, make=make)
+    typer.echo(f"identity     {found.id}")
+    typer.echo(f"public key   {found.key.hex()}")
+    typer.echo(f"incarnation  {found.incarnation}")
+
+
+@app.command()
 def show(
     file: Annotated[Path | None, typer.Argument(help="A certificate or key.", metavar="[FILE]")] = None,
+    state_dir: Annotated[
+        str | None, typer.Option(help="A node's state directory: show who it is.", metavar="DIR")
+    ] = None,
 ) -> None:
-    """Show what a certificate or key is: whose, for which hosts, and how long it is valid."""
+    """Show what a certificate or key is: whose, for which hosts, how long it is valid; or who a node is."""
     from cli.failures import one_line
     from p2pfl.network import certificates
 
+    if (file is None) == (state_dir is None):
+        raise ConfigError(
+            "give what to show: a certificate or key, for example p2pfl keys show node1/cert.pem, or a node, "
+            "for example p2pfl keys show --state-dir state"
+        )
     if file is None:
-        raise ConfigError("give the certificate or key to show, for example: p2pfl keys show node1/cert.pem")
+        assert state_dir is not None
+        _show_identity(state_dir, make=False)
+        return
     for index, lines in enumerate(certificates.describe(file, certificates.now())):
         width = max(len(label) for label, _ in lines)
         if index:

@@ -155,6 +155,8 @@ def as_table(status: Status) -> str:
         for refusal in refusals[-SHOWN_REFUSALS:]:
             console.print(Text(one_line(f"  {refusal.get('source')}: {refusal.get('detail')}")))
     peers = [peer for peer in status["peers"] if isinstance(peer, dict)]
+    if unverified := _unverified(status, peers):
+        console.print(Text(f"unverified: {one_line(', '.join(unverified))}"))
     console.print(Text(f"{len(peers)} peers:" if peers else "no peers"))
     if peers:
         table = Table(box=None, pad_edge=False, header_style="bold")
@@ -175,6 +177,16 @@ def as_table(status: Status) -> str:
             if peer.get("detail"):
                 console.print(Text(one_line(f"{peer.get('url')}: {peer['detail']}")))
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def _unverified(status: Status, peers: list[dict[str, Any]]) -> list[str]:
+    """Who is taken at its word, for it does not sign: peers that answered, and other senders."""
+    said = [peer for peer in peers if peer.get("state") != "new" and peer.get("verified") is False]
+    named = [str(peer.get("name") or peer.get("id") or peer.get("url")) for peer in said]
+    ids = {str(peer.get("id")) for peer in said}
+    senders = status.get("unverified")
+    others = senders if isinstance(senders, list) else []
+    return named + [str(sender) for sender in others if str(sender) not in ids]
 
 
 def _megabytes(size: object) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -13,8 +14,10 @@ import trio
 
 from p2pfl.errors import FrameError, SimulationError
 from p2pfl.events import Event, Started
-from p2pfl.gossip.codec import ModelDecoder
-from p2pfl.gossip.messages import Layout, Task, TensorSpec, Vector
+from p2pfl.gossip.codec import ModelDecoder, encode_pull, pull_header
+from p2pfl.gossip.identity import SECRET_SIZE, Identity
+from p2pfl.gossip.messages import Layout, Pull, Task, TensorSpec, Vector
+from p2pfl.network.client import PULL_HEADER
 
 MODEL_DEADLINE = 60.0  # seconds to fetch a model
 
@@ -81,12 +84,13 @@ class Tail:
 # -- models
 
 
-async def fetch_models(urls: Mapping[int, str]) -> dict[int, Vector]:
+async def fetch_models(urls: Mapping[int, str], *, signed: bool = False) -> dict[int, Vector]:
     """(P,) float32 of each node, by its index, from the addresses at which they listen.
 
-    Raises SimulationError.
+    signed: they answer nobody who does not sign; any key will do. Raises SimulationError.
     """
     weights: dict[int, Vector] = {}
+    asker = Identity(secrets.token_bytes(SECRET_SIZE)) if signed else None
     # trust_env=False: no proxy of the user's stands between us and our own machine.
     async with httpx.AsyncClient(timeout=None, trust_env=False) as client:
         for index, url in urls.items():
@@ -94,7 +98,8 @@ async def fetch_models(urls: Mapping[int, str]) -> dict[int, Vector]:
                 with trio.fail_after(MODEL_DEADLINE):
                     if not weights:
                         decoder = partial(ModelDecoder, *await read_layout(client, url))
-                    weights[index] = await _fetch_model(client, url, decoder())
+                    headers = {} if asker is None else await _signed_pull(client, url, asker)
+                    weights[index] = await _fetch_model(client, url, headers, decoder())
             except (
                 httpx.TransportError,
                 FrameError,
@@ -118,8 +123,17 @@ async def read_layout(client: httpx.AsyncClient, url: str) -> tuple[Task, Layout
     return Task(**values), Layout(answer["model"], tuple(tensors))
 
 
-async def _fetch_model(client: httpx.AsyncClient, url: str, decoder: ModelDecoder) -> Vector:
-    async with client.stream("GET", f"{url}/v1/model") as response:
+async def _signed_pull(client: httpx.AsyncClient, url: str, asker: Identity) -> dict[str, str]:
+    """The header by which `asker` pulls the model of the node at `url`."""
+    node = str((await client.get(f"{url}/v1/status")).json()["id"])
+    pull = Pull(asker.id, asker.nonce(), asker.envelope(node))
+    return {PULL_HEADER: pull_header(encode_pull(pull, asker.sign))}
+
+
+async def _fetch_model(
+    client: httpx.AsyncClient, url: str, headers: dict[str, str], decoder: ModelDecoder
+) -> Vector:
+    async with client.stream("GET", f"{url}/v1/model", headers=headers) as response:
         async for chunk in response.aiter_raw():
             decoder.feed(chunk)
     return decoder.finish().weights

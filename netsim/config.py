@@ -214,6 +214,9 @@ class SimConfig:
 
     nodes: int = option(20, "How many nodes.")
     seed: int = option(0, "Seed of everything random except the split and the initial weights.")
+    signed: bool = option(
+        False, "Nodes sign what they say and take nothing unsigned; their keys come from the seed."
+    )
     engine: Engine = option("virtual", "virtual: in virtual time; process: real node processes on loopback.")
     workers: str | None = option(
         None, "Processes that train and evaluate; or ray, or ray:ADDRESS of a cluster. [default: the cores]"

@@ -28,6 +28,8 @@ Tables = dict[str, list[dict[str, object]]]
 
 MOST_NODES = 30
 EARLY = 0.9
+# In a share of the scenarios nodes sign: what is doubled on its way is then refused, not merged once.
+SIGNED = 0.3
 # Training samples of digits; a share of them is kept.
 IMAGES = 1438
 # A run that is not over by then, in seconds of its clock, never ends: the slowest node's budget is less.
@@ -53,6 +55,7 @@ def random_scenario(seed: int) -> Scenario:
     early = rng.random() < EARLY
     keys |= _faults(rng, pace, early=early)
     _add_events(rng, nodes, pace, tables, early=early)
+    keys["signed"] = rng.random() < SIGNED
     return scenario_of(build(SimConfig, keys), tables)
 
 

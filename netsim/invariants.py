@@ -7,6 +7,7 @@
 | finite | models, losses and distances stay finite |
 | models | each model received is merged, superseded, repeated or displaced |
 | messages | each message is delivered, lost, refused or still in flight |
+| signatures | nobody is refused as a forger, and nobody as a replay of what was sent once |
 | consensus | after the last fault has healed, settling brings the models together (settling.py) |
 
 These hold of well-behaved nodes and learning rates; adversaries and divergent training may break them.
@@ -26,6 +27,15 @@ from netsim.population import Device, devices
 from netsim.scenario import Scenario
 from netsim.settling import Settled
 from p2pfl import arrival, courier
+from p2pfl.errors import (
+    BadSignature,
+    MissingSignature,
+    NotAllowed,
+    Replayed,
+    SignatureRequired,
+    Unasked,
+    WrongKey,
+)
 from p2pfl.gossip import deadlines
 from p2pfl.learning.learner import FitPlan
 
@@ -60,6 +70,7 @@ def check(lines: Sequence[Line], scenario: Scenario, end: Settled) -> list[Viola
         *progress(lines, scenario),
         *finite(lines),
         *models(lines),
+        *signatures(lines, scenario),
         *consensus(end),
     ]
 
@@ -272,6 +283,30 @@ def messages(lines: Iterable[Line], account: Account) -> Iterator[Violation]:
     for (mode, caller, callee), missing in sorted((answered - heard).items()):
         detail = f"answered {missing} of node {caller}'s {mode} requests and never heard them"
         yield Violation("messages", end, callee, detail)
+
+
+# What no network and no fault makes of an honest message: a damaged one has a wrong sum.
+_FORGERIES = tuple(
+    error.reason
+    for error in (BadSignature, WrongKey, MissingSignature, SignatureRequired, NotAllowed, Unasked)
+)
+
+
+def signatures(lines: Iterable[Line], scenario: Scenario) -> Iterator[Violation]:
+    """Honest nodes are never refused for what they sign, whatever overtakes what and whoever restarts.
+
+    A message sent once is heard once. What a node sent in an earlier life may come after what it sends now.
+    """
+    doubled = scenario.config.links.duplication or any(rule.duplication for rule in scenario.rules)
+    lives: Counter[str] = Counter()
+    for line in lines:
+        if line["event"] == "started":
+            lives[line.get("id", "")] += 1
+        elif line["event"] == "rejected":
+            replay = line["reason"] == Replayed.reason and not doubled and lives[line["peer"]] < 2
+            if replay or line["reason"] in _FORGERIES:
+                detail = f"refuses a message of {line['peer'] or 'somebody'}: {line['detail']}"
+                yield Violation("signatures", line["t"], line["node"], detail)
 
 
 def consensus(seen: Settled) -> Iterator[Violation]:

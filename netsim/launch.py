@@ -61,7 +61,7 @@ def node_configs(
 
 
 def node_seed(seed: int, index: int, life: int = 0) -> int:
-    """What `--seed` a node gets; its id follows from it."""
+    """What `--seed` a node gets."""
     return int(stream(seed, index, NODE_STREAM, life).integers(2**63))
 
 

@@ -16,15 +16,16 @@ from netsim.network import SimulatedHost
 from netsim.population import (
     ADVERSARY_STREAM,
     DEVICE_STREAM,
-    IDENTITY_STREAM,
     NODE_STREAM,
     Device,
+    node_identity,
     stream,
 )
 from p2pfl.clock import Clock
 from p2pfl.config import NodeConfig
 from p2pfl.errors import ConfigError
 from p2pfl.events import Event, Observe
+from p2pfl.gossip.admission import Admission
 from p2pfl.gossip.messages import Vector
 from p2pfl.learning.learner import Learner
 from p2pfl.learning.partition import Shard
@@ -151,9 +152,11 @@ class Member:
             rng = stream(self._seed, self.index, ADVERSARY_STREAM, self._life)
             compute = self._behaviour(compute, rng, self.index)
         heard = self._heard = self._alive(self._life)
+        signed = self._config.require_signed
+        id, identity = node_identity(self._seed, self.index, self._born, self._life, signed=signed)
         return Node(
             self._config,
-            id=stream(self._seed, self.index, IDENTITY_STREAM, self._born).bytes(16).hex(),
+            id=id,
             task=self._learner.task,
             layout=self._learner.layout,
             initial=self._initial,
@@ -166,6 +169,8 @@ class Member:
             save=self._save if self._keeps else None,
             resume=resume,
             incarnation=self._life + 1,
+            identity=identity,
+            admission=Admission(id, require_signed=signed),
         )
 
     def _alive(self, life: int) -> Observe:

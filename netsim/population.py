@@ -15,6 +15,7 @@ from netsim.links import ScenarioLinks
 from netsim.scenario import Scenario
 from netsim.units import parse_amount, parse_duration, parse_rate
 from p2pfl.config import NOWHERE, NodeConfig
+from p2pfl.gossip.identity import SECRET_SIZE, Identity
 from p2pfl.gossip.messages import Vector
 
 # What a node's child generators are for: the third word of their seed.
@@ -144,6 +145,21 @@ def devices(scenario: Scenario) -> list[Device]:
     return found
 
 
+def node_identity(
+    seed: int, index: int, born: int, life: int, *, signed: bool
+) -> tuple[str, Identity | None]:
+    """A node's id, and what it signs with in its present life if it does.
+
+    born: the life in which the identity was made; in each later one that keeps it the incarnation is one
+    higher.
+    """
+    rng = stream(seed, index, IDENTITY_STREAM, born)
+    if not signed:
+        return rng.bytes(16).hex(), None
+    identity = Identity(rng.bytes(SECRET_SIZE), 1 + life - born)
+    return identity.id, identity
+
+
 def node_config(scenario: Scenario, index: int, peers: tuple[str, ...], *, evaluates: bool) -> NodeConfig:
     """The configuration of one simulated node: what a real one would be started with.
 
@@ -163,4 +179,5 @@ def node_config(scenario: Scenario, index: int, peers: tuple[str, ...], *, evalu
         training=scenario.training_of(index),
         gossip=gossip,
         evaluation=evaluation,
+        require_signed=config.signed,
     )

@@ -129,7 +129,8 @@ class ProcessEngine:
             end = self._latest if reason == "done" else time.perf_counter()
             survivors = [node for node in self._running() if node.listens.is_set()]
             progress = _mean_round(survivors)
-            weights = await fetch_models({node.index: node.url for node in survivors})
+            urls = {node.index: node.url for node in survivors}
+            weights = await fetch_models(urls, signed=config.signed)
             nursery.cancel_scope.cancel()
         return self._conclude(end, reason, progress, weights)
 

@@ -47,7 +47,11 @@ def _names(*kinds: type[Any]) -> list[str]:
 # Which keys stand in which section. "" is the top of the file.
 SECTIONS: dict[str, list[str]] = {
     "": ["seed", "engine", *HOST_KEYS],
-    "nodes": ["nodes", *(n for n in _names(DataConfig, TrainingConfig, GossipConfig) if n != "rounds")],
+    "nodes": [
+        "nodes",
+        "signed",
+        *(n for n in _names(DataConfig, TrainingConfig, GossipConfig) if n != "rounds"),
+    ],
     "topology": _names(TopologyConfig),
     "links": _names(LinksConfig),
     "devices": _names(DevicesConfig),

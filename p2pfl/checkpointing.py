@@ -70,5 +70,5 @@ class Checkpointer:
             task=gossip.task,
             layout=gossip.layout,
             version=gossip.version,
-            peers=gossip.view.remembered(),
+            peers=gossip.remembered(),
         )

@@ -263,6 +263,12 @@ class NodeConfig:
         None, "Folder that keeps weights, optimiser state, round, identity and peers over restarts."
     )
     journal: str | None = option(None, "File to append every event to, as JSON lines.")
+    require_signed: bool = option(False, "Take nothing from nodes that do not sign what they say.")
+    allow: str | None = option(
+        None,
+        "File of the identities that may take part, one on each line; nothing else is taken, and nothing "
+        "unsigned.",
+    )
     exit_when_done: bool = option(False, "Exit once this node and all live peers it knows are done.")
     linger: float = option(60.0, "With --exit-when-done: longest wait for the others, in seconds.")
     log_level: LogLevel = option("info", "debug, info, warning or error.")

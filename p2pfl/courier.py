@@ -7,6 +7,7 @@ which one, and of the same task, before any weights are sent to it.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -18,8 +19,10 @@ from p2pfl.config import GossipMode
 from p2pfl.errors import (
     BadAnswer,
     FrameError,
+    NotAllowed,
     PeerError,
     Refused,
+    SignatureRequired,
     TimedOut,
     Unreachable,
     WrongLayout,
@@ -30,7 +33,7 @@ from p2pfl.gossip import deadlines
 from p2pfl.gossip.messages import Ask, Hello, Model, ViewEntry
 from p2pfl.gossip.protocol import Gossip
 from p2pfl.gossip.view import Contact
-from p2pfl.network.client import PeerClient, Reply
+from p2pfl.network.client import Admit, PeerClient, Reply
 from p2pfl.service import NodeService
 
 # Bytes of a hello, generously; for its deadline only.
@@ -38,7 +41,7 @@ HELLO_BYTES = 4096
 # Longest wait, in seconds, for requests under way when the node leaves.
 LAST_CALLS = 1.0
 # Reasons for which a node will never talk to us as we are.
-INCOMPATIBLE = (WrongTask.reason, WrongLayout.reason)
+INCOMPATIBLE = (WrongTask.reason, WrongLayout.reason, NotAllowed.reason, SignatureRequired.reason)
 
 
 class Courier:
@@ -170,8 +173,12 @@ class Courier:
 
         async def send() -> Reply:
             mine = self._gossip.hello(contact.id, ask=ask, target=target)
-            theirs, reply = await self._client.hello(contact.url, mine)
+            # One that was lost may come back as another: it was restarted without its state.
+            to = "" if contact.state in ("unreachable", "refused") else contact.id
+            frame = self._gossip.hello_frame(mine, to)
+            theirs, reply = await self._client.hello(contact.url, frame, self._admit(contact))
             source = _host(reply, contact)
+            contact.verified = theirs.envelope is not None
             self._met(contact, theirs.sender.id, source)
             self._gossip.heard(theirs, source, self._clock.now())
             heard.append(theirs)
@@ -262,9 +269,12 @@ class Courier:
     async def _send(self, contact: Contact, mode: GossipMode, models: list[Model] | None) -> Reply:
         gossip = self._gossip
         if mode == "pull":
-            reply, contact.etag = await self._client.pull(contact.url, contact.etag)
+            asking = gossip.pull_frame(contact.id)
+            admit = self._admit(contact)
+            reply, contact.etag = await self._client.pull(contact.url, contact.etag, asking, admit)
         else:
-            reply = await self._client.push(contact.url, gossip.frame(wants_reply=mode == "push-pull"))
+            frame = gossip.frame(contact.id, wants_reply=mode == "push-pull")
+            reply = await self._client.push(contact.url, frame, self._admit(contact))
         if reply.model is not None:
             sender = reply.model.head.sender
             if sender.id != contact.id:
@@ -275,6 +285,9 @@ class Courier:
             else:
                 models.append(reply.model)
         return reply
+
+    def _admit(self, contact: Contact) -> Admit:
+        return partial(self._gossip.admission.answer, must_sign=contact.verified)
 
     def _met(self, contact: Contact, id: str, source: str) -> None:
         """Somebody answered at this contact's address as `id`."""

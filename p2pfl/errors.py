@@ -166,6 +166,61 @@ class NotFinite(FrameError):
     status = 422
 
 
+class BadSignature(FrameError):
+    """Not signed with the key that it names, or changed since."""
+
+    reason = "bad-signature"
+    status = 403
+
+
+class WrongKey(FrameError):
+    """Signed with a key whose fingerprint is not the sender's id."""
+
+    reason = "wrong-key"
+    status = 403
+
+
+class MissingSignature(FrameError):
+    """Not signed, though its sender's id is a key's, or though who was at that address did sign."""
+
+    reason = "missing-signature"
+    status = 403
+
+
+class SignatureRequired(FrameError):
+    """Not signed, and nothing unsigned is taken here."""
+
+    reason = "signature-required"
+    status = 403
+
+
+class NotAllowed(FrameError):
+    """The sender is not on the list of those who may take part."""
+
+    reason = "not-allowed"
+    status = 403
+
+
+class WrongReceiver(FrameError):
+    """Signed for another node."""
+
+    reason = "wrong-receiver"
+    status = 421
+
+
+class Replayed(FrameError):
+    """Signed, and heard before or older than what was."""
+
+    reason = "replayed"
+    status = 409
+
+
+class Unasked(FrameError):
+    """An answer to something else than what was asked, or to nothing."""
+
+    reason = "unasked"
+
+
 class TooSlow(FrameError):
     """The body did not arrive within the time limit."""
 

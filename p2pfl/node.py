@@ -37,7 +37,9 @@ from p2pfl.events import (
     Trained,
 )
 from p2pfl.gossip.addresses import presented
-from p2pfl.gossip.codec import decode_hello, encode_hello
+from p2pfl.gossip.admission import Admission
+from p2pfl.gossip.codec import decode_hello
+from p2pfl.gossip.identity import Identity
 from p2pfl.gossip.messages import Layout, NodeState, Task, Vector
 from p2pfl.gossip.protocol import Gossip, Merge
 from p2pfl.gossip.snapshot import all_finite
@@ -64,7 +66,7 @@ class Node:
     """initial: (P,) float32, the weights to start from.  resume: the last checkpoint, if there is one.
 
     save: None if the node keeps nothing over a restart.  storage: shown in its status.
-    incarnation: higher with each start of this id.
+    incarnation: higher with each start of this id.  identity, admission: as Gossip takes them.
     """
 
     def __init__(
@@ -85,6 +87,8 @@ class Node:
         resume: Checkpoint | None = None,
         incarnation: int = 0,
         storage: StorageHealth | None = None,
+        identity: Identity | None = None,
+        admission: Admission | None = None,
     ) -> None:
         self.done = trio.Event()
         self.config = config
@@ -99,6 +103,8 @@ class Node:
             peers=config.peers,
             rng=rng,
             incarnation=incarnation,
+            identity=identity,
+            admission=admission,
         )
         self._shard = shard
         self._compute = compute
@@ -112,7 +118,7 @@ class Node:
         self._resumed = resume is not None
         if resume is not None:
             self.gossip.resume(resume.weights, resume.age, resume.round, resume.version)
-            self.gossip.view.remember(resume.peers)
+            self.gossip.remember(resume.peers)
             self._optimiser = resume.optimiser
         self._courier: Courier | None = None  # while it runs
         self._news = News(clock)
@@ -316,7 +322,7 @@ class Node:
     def _check_presentable(self) -> None:
         """ConfigError if peers would refuse how this node presents itself."""
         try:
-            decode_hello(encode_hello(self.gossip.hello()), self.gossip.task, self.gossip.layout)
+            decode_hello(self.gossip.hello_frame(self.gossip.hello()), self.gossip.task, self.gossip.layout)
             self.gossip.check_head_fits()
         except (FrameError, DataError) as error:
             raise ConfigError(

@@ -6,20 +6,21 @@ snapshot.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from p2pfl.errors import PeerError, Refused
 from p2pfl.events import MODEL_MODES, Mode, Observe, Rejected, Served, StandingChanged
-from p2pfl.gossip.codec import encode_hello
-from p2pfl.gossip.messages import Hello, Layout, Model, Sender, Task, ViewEntry
+from p2pfl.gossip.messages import Hello, Layout, Model, ModelHead, Pull, Sender, Task, ViewEntry
 from p2pfl.gossip.protocol import Gossip
 from p2pfl.network.budget import Buckets
 from p2pfl.storage.health import StorageHealth
 
 # Refusals that the status shows with their details; the counters hold all of them.
 SHOWN_REFUSALS = 8
+# Likewise, senders that do not sign; peers of the view are all shown, with whether they do.
+SHOWN_UNVERIFIED = 8
 # Of each reason, refusals that are observed at once, and then a second: a flood must fill no log and no
 # journal. The counters hold all of them.
 TOLD_BURST, TOLD_RATE = 100.0, 5.0
@@ -66,6 +67,7 @@ class NodeService:
         self._rejected: Counter[str] = Counter()
         self._told = Buckets(TOLD_RATE, TOLD_BURST)
         self._refusals: deque[dict[str, str]] = deque(maxlen=SHOWN_REFUSALS)
+        self._unverified: OrderedDict[str, None] = OrderedDict()  # ids, the one heard last at the end
 
     @property
     def task(self) -> Task:
@@ -75,18 +77,24 @@ class NodeService:
     def layout(self) -> Layout:
         return self._gossip.layout
 
+    def admit(self, head: ModelHead) -> None:
+        self._gossip.admission.request(head)
+
     def receive_model(self, model: Model, source: str, size: int) -> tuple[bytes, memoryview] | None:
         """A valid model was posted; the reply frame of a push-pull, None for a push."""
-        reply = self._gossip.frame() if model.head.wants_reply else None
+        head = model.head
+        self._gossip.admission.accept(head)
+        self._note_unverified(head)
+        reply = self._gossip.frame(head.sender_id, head.imprint) if head.wants_reply else None
         sent = sum(len(chunk) for chunk in reply) if reply else 0
         if not self._gossip.receive(model, source, self._now()):
-            self._count(
-                "inbox-full", source, model.head.sender.id, "the inbox is full of better known senders"
-            )
-        self._served("push-pull" if reply else "push", model.head.sender, source, size, sent)
+            self._count("inbox-full", source, head.sender_id, "the inbox is full of better known senders")
+        self._served("push-pull" if reply else "push", head.sender, source, size, sent)
         return reply
 
     async def receive_hello(self, hello: Hello, source: str, size: int) -> bytes:
+        self._gossip.admission.accept(hello)
+        self._note_unverified(hello)
         contact = self._gossip.heard(hello, source, self._now())
         if contact is not None and hello.sender.state == "done":
             contact.awaits_us = True
@@ -94,14 +102,17 @@ class NodeService:
         if hello.target is not None:
             reached = await self.reach(hello.target, source)
         to = hello.sender.id if contact is not None else ""
-        answer = encode_hello(
-            self._gossip.hello(to, ask="sync" if hello.ask == "sync" else "", reached=reached)
-        )
+        ours = self._gossip.hello(to, ask="sync" if hello.ask == "sync" else "", reached=reached)
+        answer = self._gossip.hello_frame(ours, hello.sender_id, hello.imprint)
         self._served(hello.ask or "hello", hello.sender, source, size, len(answer))
         return answer
 
-    def snapshot(self) -> tuple[str, tuple[bytes, memoryview]]:
-        return self._gossip.etag(), self._gossip.frame()
+    def snapshot(self, pull: Pull | None = None) -> tuple[str, tuple[bytes, memoryview]]:
+        if pull is None:
+            self._gossip.admission.anonymous()
+            return self._gossip.etag(), self._gossip.frame()
+        self._gossip.admission.accept(pull)
+        return self._gossip.etag(), self._gossip.frame(pull.sender_id, pull.imprint)
 
     def pulled(self, source: str, size: int) -> None:
         self._observe(Served("pull", "", 0, size))
@@ -134,6 +145,9 @@ class NodeService:
             "data_fingerprint": self._data_fingerprint,
             "storage": self.storage.as_dict() if self.storage is not None else None,
             "peers": self.peers(),
+            "signs": gossip.signs,
+            "requires_signatures": gossip.admission.require_signed,
+            "unverified": list(self._unverified),
             "rejected": dict(sorted(self._rejected.items())),
             "refusals": list(self._refusals),
         }
@@ -149,6 +163,14 @@ class NodeService:
             contact.exchanges_in += mode in MODEL_MODES
         self._observe(Served(mode, sender.id, received, sent))
         self.heard_news()
+
+    def _note_unverified(self, message: ModelHead | Hello) -> None:
+        """Somebody is taken at its word: the status says so."""
+        if message.envelope is None:
+            self._unverified[message.sender_id] = None
+            self._unverified.move_to_end(message.sender_id)
+            if len(self._unverified) > SHOWN_UNVERIFIED:
+                self._unverified.popitem(last=False)
 
     def heard_news(self) -> None:
         """A peer said something, in a request or in an answer, or was found to be gone."""

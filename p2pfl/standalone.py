@@ -16,6 +16,7 @@ import trio
 
 from p2pfl.clock import Clock
 from p2pfl.config import NodeConfig, flatten, parse_shard
+from p2pfl.credentials import admission_of, read_allowed, reload_allowed, take_identity
 from p2pfl.errors import P2pflError, StorageError, plain
 from p2pfl.gossip.frame import PROTOCOL_VERSION
 from p2pfl.gossip.messages import Vector
@@ -94,6 +95,8 @@ def start(
     security.check_advertised(config.advertise or f"{security.scheme}://{config.listen}")
     if config.discover == "mdns":
         discovery.check_installed()
+    if config.allow is not None:
+        read_allowed(config.allow)  # before anything slow
     index, parts = parse_shard(config.shard)
     dataset = load(config.data)
     own = shard(dataset, config.data, index, parts)
@@ -126,9 +129,10 @@ async def _main(
         rng = np.random.default_rng(None if config.seed is None else (config.seed, done))
         if resume is not None:
             _check_same(resume, learner, config)
+        identity = take_identity(config.state_dir, resume)
         node = Node(
             config,
-            id=resume.id if resume else node_id(config.seed),
+            id=identity.id,
             task=learner.task,
             layout=learner.layout,
             initial=learner.initial_weights(config.training.init_seed),
@@ -140,6 +144,9 @@ async def _main(
             observe=observe,
             save=kept.save if kept else None,
             resume=resume,
+            incarnation=identity.incarnation,
+            identity=identity,
+            admission=admission_of(config, identity.id),
             storage=health if kept or journal else None,
         )
         await _run(node, reload)
@@ -188,8 +195,11 @@ async def _reload_on_signal(
     with trio.open_signal_receiver(signal.SIGHUP) as signals:
         task_status.started()
         async for _ in signals:
+            if node.config.allow is not None:
+                reload_allowed(node.config.allow, node.gossip.admission)
             if reload is None:
-                log.warning("signal=SIGHUP ignored: there is no configuration file to read again")
+                if node.config.allow is None:
+                    log.warning("signal=SIGHUP ignored: there is no configuration file to read again")
                 continue
             try:
                 config = reload()
@@ -202,12 +212,6 @@ async def _reload_on_signal(
             changed = [key for key in sorted(before | now) if before.get(key) != now.get(key)]
             if rest := [key for key in changed if key != "peers"]:
                 log.warning("signal=SIGHUP only peers change in a running node, not %s", ", ".join(rest))
-
-
-def node_id(seed: int | None) -> str:
-    """A node id of 32 hex digits: random, or a function of the seed."""
-    words = np.random.SeedSequence(seed, spawn_key=(1,)).generate_state(4)
-    return "".join(f"{word:08x}" for word in words)
 
 
 def _check_same(resume: Checkpoint, learner: Learner, config: NodeConfig) -> None:

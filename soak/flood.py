@@ -28,6 +28,7 @@ from netsim.processes import NODE_COMMAND
 from p2pfl.config import NodeConfig, build, flatten
 from p2pfl.errors import PeerError, plain
 from p2pfl.events import Trained
+from p2pfl.gossip.codec import encode_hello
 from p2pfl.gossip.messages import Hello, Sender
 from p2pfl.network.client import PeerClient
 from p2pfl.network.transport import TcpTransport
@@ -184,7 +185,7 @@ async def _ask(scope: trio.CancelScope, url: str, watch: Watch) -> None:
         task, layout = await read_layout(pages, url)
         client = PeerClient(transport, task, layout)
         hello = Hello(Sender("asking", "", "training", ""), task, layout.fingerprint, 0, ())
-        turns = partial(client.hello, url, hello), partial(pages.get, f"{url}/v1/status")
+        turns = partial(client.hello, url, encode_hello(hello)), partial(pages.get, f"{url}/v1/status")
         with scope:
             while True:
                 for ask in turns:

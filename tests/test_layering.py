@@ -17,7 +17,7 @@ EVERYWHERE = ("p2pfl", "p2pfl.errors", "p2pfl.config", "p2pfl.events")
 ALLOWED = {
     "gossip": (),
     "learning": ("p2pfl.gossip.messages",),
-    "storage": ("p2pfl.gossip.messages",),
+    "storage": ("p2pfl.gossip.messages", "p2pfl.gossip.identity"),
     "network": ("p2pfl.gossip.messages", "p2pfl.gossip.codec", "p2pfl.clock"),
 }
 UNPICKLERS = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}

@@ -19,6 +19,7 @@ from p2pfl.gossip.messages import (
     NODE_STATES,
     STANDINGS,
     Ask,
+    Envelope,
     Hello,
     NodeState,
     Rumour,
@@ -114,7 +115,7 @@ def sender(entries: Entries) -> Sender:
     if state not in NODE_STATES:
         raise BadField(f"state is {shown(state)}, not one of {', '.join(get_args(NodeState))}")
     name = text(entries, "name", MAX_NAME)
-    return Sender(id=_id("id", required(entries, "id")), url=url, state=state, name=name)
+    return Sender(id=id(entries), url=url, state=state, name=name)
 
 
 def view(entries: Entries) -> tuple[ViewEntry, ...]:
@@ -201,6 +202,42 @@ def task(entries: Entries, ours: Task) -> Task:
         ),
         std=tuple(_real("std", x, 0) for x in _list("std", required(value, "std"), 0, MAX_CLASSES)),
     )
+
+
+SIGNED = ("key", "to", "inc", "seq", "re", "sig")
+"""The entries of a signed frame: all of them or none."""
+
+
+def of_envelope(envelope: Envelope) -> dict[str, object]:
+    """All of SIGNED but the signature, in the order of the wire."""
+    return {
+        "key": envelope.key,
+        "to": envelope.to,
+        "inc": envelope.incarnation,
+        "seq": envelope.counter,
+        "re": envelope.re,
+    }
+
+
+def envelope(entries: Entries) -> Envelope | None:
+    """None if the frame is not signed. The signature itself is not looked at."""
+    if not any(key in entries for key in SIGNED):
+        return None
+    required(entries, "sig")
+    to, re = required(entries, "to"), required(entries, "re")
+    if type(re) is not bytes or len(re) not in (0, 32):
+        raise BadField("re must be 32 bytes (bin), or none in a request")
+    return Envelope(
+        key=raw(entries, "key", 32),
+        to="" if to == "" else _id("to", to),
+        incarnation=whole(entries, "inc"),
+        counter=whole(entries, "seq"),
+        re=re,
+    )
+
+
+def id(entries: Entries) -> str:
+    return _id("id", required(entries, "id"))
 
 
 def fingerprint(entries: Entries) -> str:

@@ -1,12 +1,14 @@
 """The outside of a frame: finding its head in a stream of bytes, and taking it apart without trusting it.
 
-A frame is one msgpack map. Its first entries are `v` and `kind`, its last `sum` and, in a model frame, `w`.
+A frame is one msgpack map. Its first entries are `v` and `kind`, its last `sum` and, in a model frame, `w`;
+a signed one has `sig` right before `sum`.
 Which value an entry may have is fields.py's business.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import msgpack
@@ -32,21 +34,36 @@ MAX_ENTRIES = 64
 MAX_DEPTH = 4
 """Containers within containers, the outer map included; ours are three deep (map, task, classes)."""
 
-Kind = Literal["model", "hello"]
+Kind = Literal["model", "hello", "pull"]
+SIGNATURE_SIZE = 64
 
 _PIECE = 4096  # bytes handed to the scanner at a time, so that it does not copy weights
 _SUM = b"\xa3sum\xc4\x08"  # key, and the header of a bin of 8 bytes
+_SIGNATURE = b"\xa3sig\xc4\x40"  # likewise, of 64 bytes
 _WEIGHTS = b"\xa1w"
 _BIN_HEADERS = {0xC4: 1, 0xC5: 2, 0xC6: 4}  # first byte of a bin -> bytes of its length
 
 
-def seal(entries: dict[str, object], *, weights: int | None = None) -> bytes:
-    """A frame's bytes up to and including `sum`, or, given the weights' length, up to their first byte."""
-    count = len(entries) + (1 if weights is None else 2)
+def seal(
+    entries: dict[str, object], *, weights: int | None = None, sign: Callable[[bytes], bytes] | None = None
+) -> bytes:
+    """A frame's bytes up to and including `sum`, or, given the weights' length, up to their first byte.
+
+    sign: gives the 64 bytes of `sig` for all that stands before it.
+    """
+    count = len(entries) + (1 if weights is None else 2) + (sign is not None)
     packed: bytes = msgpack.packb(entries, use_bin_type=True)
     covered = map_header(count) + packed[len(map_header(len(entries))) :]
+    if sign is not None:
+        covered += _SIGNATURE + sign(covered)
     tail = _SUM + xxhash.xxh3_64_digest(covered)
     return covered + tail + (b"" if weights is None else _WEIGHTS + _bin_header(weights))
+
+
+def imprint(sealed: bytes, *, weights: int | None = None) -> bytes:
+    """32 bytes, SHA-256 of what the `sum` of a sealed frame covers: an answer to it has them as `re`."""
+    behind = len(_SUM) + 8 + (0 if weights is None else len(_WEIGHTS + _bin_header(weights)))
+    return hashlib.sha256(memoryview(sealed)[:-behind]).digest()
 
 
 def map_header(count: int) -> bytes:
@@ -69,6 +86,7 @@ class HeadScanner:
 
     def __init__(self, kind: Kind) -> None:
         self._kind = kind
+        self._last = 2 if kind == "model" else 1  # entries behind those that `sum` covers, itself included
         self._bytes = bytearray()
         self._scanner = msgpack.Unpacker(None, read_size=_PIECE, max_buffer_size=MAX_HEAD + _PIECE)
         self._header = 0  # bytes of the map's header, 0 until it is known
@@ -97,7 +115,7 @@ class HeadScanner:
         """The head's length if it is complete."""
         if not self._header and not self._read_map_header():
             return None
-        last = 1 if self._kind == "hello" else 2
+        last = self._last
         while True:
             if self._skipped >= 4 and self._skipped == 2 * (self._entries - last):
                 return self._read_tail(self._header + self._scanner.tell())
@@ -159,21 +177,19 @@ class HeadScanner:
             raise BadField("kind must be a string")
         if kind != self._kind:
             raise WrongKind(f"this is a frame of kind {shown(kind)}; {self._kind!r} is taken here")
-        if self._entries < (3 if self._kind == "hello" else 4):
-            raise MissingField(
-                f"sum{'' if self._kind == 'hello' else ' and w'} must be the last of the entries"
-            )
+        if self._entries < 2 + self._last:
+            raise MissingField(f"sum{' and w' if self._last == 2 else ''} must be the last of the entries")
 
     def _read_tail(self, at: int) -> int | None:
         """at: where the key `sum` must be."""
         tag = self._bytes[at : at + len(_SUM)]
         if tag[:4] != _SUM[: len(tag[:4])]:
-            raise MissingField("sum must be the last entry" + (" before w" if self._kind == "model" else ""))
+            raise MissingField("sum must be the last entry" + (" before w" if self._last == 2 else ""))
         if tag != _SUM[: len(tag)]:
             raise BadField("sum must be 8 bytes (bin 8)")
         self._covered = at
         end = at + len(_SUM) + 8
-        if self._kind == "hello":
+        if self._last == 1:
             return end if len(self._bytes) >= end else None
         key = self._bytes[end : end + 2]
         if key != _WEIGHTS[: len(key)]:
@@ -192,11 +208,10 @@ class HeadScanner:
 
     def entries(self) -> dict[str, object]:
         """What the complete head says, without `sum` and `w`: unique keys, plain values, of small depth."""
-        last = 1 if self._kind == "hello" else 2
         packed = self._bytes[self._header : self._covered]
-        entries: dict[str, object] = _unpack(map_header(self._entries - last) + packed)
+        entries: dict[str, object] = _unpack(map_header(self._entries - self._last) + packed)
         _check_plain(entries, MAX_DEPTH)
-        for key in ("sum", "w") if self._kind == "model" else ("sum",):
+        for key in ("sum", "w")[: self._last]:
             if key in entries:
                 raise DuplicateKey(f"{key} occurs twice")
         return entries
@@ -207,6 +222,21 @@ class HeadScanner:
         start = self._covered + len(_SUM)
         if xxhash.xxh3_64_digest(covered) != self._bytes[start : start + 8]:
             raise BadChecksum("the head's bytes are not those that its sum was made of")
+
+    def imprint(self) -> bytes:
+        """32 bytes, as imprint() has it."""
+        return hashlib.sha256(memoryview(self._bytes)[: self._covered]).digest()
+
+    def signed(self, entries: Mapping[str, object]) -> tuple[bytes, bytes]:
+        """(what is signed, the signature) of a complete head that has `sig` among its entries.
+
+        Raises BadField unless it stands at its place, in the one form that leaves no doubt what comes before.
+        """
+        at = self._covered - len(_SIGNATURE) - SIGNATURE_SIZE
+        before, tag = bytes(self._bytes[: max(0, at)]), self._bytes[max(0, at) : self._covered]
+        if list(entries)[-1] != "sig" or not tag.startswith(_SIGNATURE):
+            raise BadField("sig must be 64 bytes (bin 8), the last entry before sum")
+        return before, bytes(tag[len(_SIGNATURE) :])
 
 
 def shown(value: object) -> str:

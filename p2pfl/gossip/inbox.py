@@ -39,7 +39,9 @@ class Unmerged:
 
 
 class Inbox:
-    """One entry per (sender id, source address); a newer model of the same sender replaces the older.
+    """One entry per sender; a newer model of the same sender replaces the older.
+
+    A sender is its id if it signs, which nobody else can claim; else (id, source address).
 
     When full, models of unknown senders (ids that we have not called ourselves) go first, and among them
     those of the source that has most: inventing ids only displaces one's own models.
@@ -58,7 +60,7 @@ class Inbox:
 
         source: the address it came from.  known: the sender's id has answered at its own address.
         """
-        key = (model.head.sender.id, source)
+        key = (model.head.sender.id, "" if model.head.envelope else source)
         self.unmerged.superseded += self._entries.pop(key, None) is not None
         if len(self._entries) >= self._capacity:
             self.unmerged.displaced += 1  # this one or another

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
 from typing import Literal, NamedTuple
@@ -125,7 +125,7 @@ class ViewEntry(NamedTuple):
 class KnownPeer(NamedTuple):
     """A node that a node knows again after its restart. url: "" if it cannot be called.
 
-    incarnation, counter: the highest accepted of what it signed, each below 2^63; 0 if it signed nothing.
+    incarnation, counter: the highest accepted of what it signed, each at most 2^53; 0 if it signed nothing.
     """
 
     id: str
@@ -170,12 +170,31 @@ class Sender:
 
 
 @dataclass(frozen=True)
+class Envelope:
+    """Of a signed message: whom it is for, and which of its sender's messages it is.
+
+    key: 32 bytes, the sender's Ed25519 public key, of which its id is the fingerprint.
+    to: the receiver's id; "" if the sender does not know who is there.
+    incarnation, counter: no two messages of one key have both in common, and newer ones have a higher pair.
+    re: what it answers: 32 bytes, the request's imprint; b"" if it is a request itself.
+    """
+
+    key: bytes
+    to: str
+    incarnation: int
+    counter: int
+    re: bytes = b""
+
+
+@dataclass(frozen=True)
 class ModelHead:
     """A model's metadata.
 
     version: the sender's snapshot counter.  round: the sender's own completed rounds.
     age: samples that this lineage has seen.  samples: training samples that the sender holds.
     wants_reply: a push-pull: answer with your own model.
+    envelope: None if it is not signed; of one that was received, the signature was good.
+    imprint: of one that was received, 32 bytes, SHA-256: what an answer to it has as `re`.
     """
 
     sender: Sender
@@ -188,13 +207,20 @@ class ModelHead:
     wants_reply: bool = False
     view: tuple[ViewEntry, ...] = ()
     news: tuple[Rumour, ...] = ()
+    envelope: Envelope | None = None
+    imprint: bytes = field(default=b"", compare=False)
+
+    @property
+    def sender_id(self) -> str:
+        return self.sender.id
 
 
 @dataclass(frozen=True)
 class Model:
     """A decoded model frame. weights: (P,) float32, finite, owned by the receiver.
 
-    digest: 16 bytes, XXH3-128 of the encoded weights: names the snapshot's content.
+    digest: of the encoded weights, which names the snapshot's content: 32 bytes, SHA-256, of a signed one,
+    else 16 bytes, XXH3-128.
     """
 
     head: ModelHead
@@ -210,6 +236,7 @@ class Hello:
 
     ask: what else is wanted: "probe": to call `target` and say whether it was reached; "sync": as much news
     as fits.  news: the sender's own standing first.  reached: in the answer to "probe".
+    envelope, imprint: as of a ModelHead.
     """
 
     sender: Sender
@@ -221,3 +248,22 @@ class Hello:
     ask: Ask = ""
     target: ViewEntry | None = None
     reached: bool | None = None
+    envelope: Envelope | None = None
+    imprint: bytes = field(default=b"", compare=False)
+
+    @property
+    def sender_id(self) -> str:
+        return self.sender.id
+
+
+@dataclass(frozen=True)
+class Pull:
+    """Who asks for a model, so that the answer can be for it and for this request alone.
+
+    nonce: 16 bytes that the sender has not used before.  envelope, imprint: as of a ModelHead.
+    """
+
+    sender_id: str
+    nonce: bytes
+    envelope: Envelope | None = None
+    imprint: bytes = field(default=b"", compare=False)

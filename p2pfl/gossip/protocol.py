@@ -15,17 +15,22 @@ import numpy as np
 from p2pfl.config import GossipConfig
 from p2pfl.gossip import merge
 from p2pfl.gossip.addresses import complete
-from p2pfl.gossip.codec import Payload, encode_model, encode_weights
+from p2pfl.gossip.admission import Admission
+from p2pfl.gossip.codec import Payload, encode_hello, encode_model, encode_pull, encode_weights
 from p2pfl.gossip.fields import MAX_COUNT, MAX_NEWS
+from p2pfl.gossip.identity import Identity, is_keyed
 from p2pfl.gossip.inbox import Inbox, Unmerged, capacity_for
 from p2pfl.gossip.membership import Change, Membership
 from p2pfl.gossip.messages import (
     Ask,
+    Envelope,
     Hello,
+    KnownPeer,
     Layout,
     Model,
     ModelHead,
     NodeState,
+    Pull,
     Rumour,
     Sender,
     Task,
@@ -37,6 +42,8 @@ from p2pfl.gossip.view import PASSED_ON, Contact, View
 
 # Senders whose last merged snapshot is remembered, so that a model delivered twice is merged once.
 REMEMBERED = 256
+# Senders of whom a checkpoint keeps what they have signed last, besides those of the view.
+KEPT_SENDERS = 256
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,10 @@ class Merge:
 
 
 class Gossip:
-    """weights: (P,) float32; never modified in place, so that snapshots and exchanges may share it."""
+    """weights: (P,) float32; never modified in place, so that snapshots and exchanges may share it.
+
+    identity: signs all that is said; None: nothing is signed.  admission: whose messages may be heard.
+    """
 
     def __init__(
         self,
@@ -71,6 +81,8 @@ class Gossip:
         peers: tuple[str, ...],
         rng: np.random.Generator,
         incarnation: int = 0,
+        identity: Identity | None = None,
+        admission: Admission | None = None,
     ) -> None:
         self.id = id
         self.name = name
@@ -88,6 +100,9 @@ class Gossip:
             id, start=incarnation, limit=config.view_size, period=config.probe_interval, rng=rng.spawn(1)[0]
         )
         self.changes: list[Change] = []  # of the membership, since whoever reports them took them over
+        self.admission = Admission(id) if admission is None else admission
+        self.admission.replays.kept = lambda id: self.view.known(id) is not None
+        self._identity = identity
         self._config = config
         self._inbox = Inbox(capacity_for(layout.size))
         self._merged: OrderedDict[str, bytes] = OrderedDict()
@@ -102,6 +117,21 @@ class Gossip:
         """Go on from a checkpoint."""
         self.weights, self.age, self.round, self.version = weights, age, round, version
         self.publish()
+
+    def remembered(self) -> tuple[KnownPeer, ...]:
+        """For the node's next life: those that answered, and the newest that was heard of each that signs."""
+        replays = self.admission.replays
+        known = {peer.id: peer for peer in self.view.remembered()}
+        for id in replays.latest(KEPT_SENDERS):
+            known.setdefault(id, KnownPeer(id, ""))
+        return tuple(KnownPeer(id, peer.url, *replays.newest(id)) for id, peer in known.items())
+
+    def remember(self, peers: Iterable[KnownPeer]) -> None:
+        """What remembered() gave in a former life."""
+        peers = tuple(peers)
+        signed = [peer for peer in peers if is_keyed(peer.id)]
+        self.admission.replays.restore((peer.id, peer.incarnation, peer.counter) for peer in signed)
+        self.view.remember(peers)
 
     def join(self, models: list[Model]) -> bool:
         """Start from the median of some peers' models: weights and age, never the round.
@@ -177,9 +207,35 @@ class Gossip:
 
     # -- what to say
 
-    def frame(self, *, wants_reply: bool = False) -> tuple[bytes, memoryview]:
-        """The published snapshot as a model frame: head and weights."""
-        return encode_model(self._head(wants_reply=wants_reply), self._encoded())
+    def frame(self, to: str = "", re: bytes = b"", *, wants_reply: bool = False) -> tuple[bytes, memoryview]:
+        """The published snapshot as a model frame: head and weights.
+
+        to: the receiver's id, "" if nobody knows it.  re: the imprint of the request that this answers.
+        """
+        head = replace(self._head(wants_reply=wants_reply), envelope=self._envelope(to, re))
+        return encode_model(head, self._encoded(), self._sign)
+
+    def hello_frame(self, hello: Hello, to: str = "", re: bytes = b"") -> bytes:
+        """What hello() gave. to, re: as of a frame."""
+        return encode_hello(replace(hello, envelope=self._envelope(to, re)), self._sign)
+
+    def pull_frame(self, to: str) -> bytes | None:
+        """Says for whom a model is pulled; None from a node that does not sign."""
+        if self._identity is None:
+            return None
+        pull = Pull(self.id, self._identity.nonce(), self._envelope(to, b""))
+        return encode_pull(pull, self._sign)
+
+    @property
+    def signs(self) -> bool:
+        return self._identity is not None
+
+    def _envelope(self, to: str, re: bytes) -> Envelope | None:
+        return None if self._identity is None else self._identity.envelope(to, re)
+
+    def _sign(self, head: bytes) -> bytes:
+        assert self._identity is not None, "only what has an envelope is signed"
+        return self._identity.sign(head)
 
     def _head(self, *, wants_reply: bool) -> ModelHead:
         _, age, round = self._published
@@ -205,8 +261,9 @@ class Gossip:
         id, url = "x" * 64, f"https://{host}:65535"
         rumour = Rumour(id, url, "suspect", MAX_COUNT, MAX_COUNT, id)
         view, news = (ViewEntry(id, url),) * PASSED_ON, (rumour,) * MAX_NEWS
-        head = replace(self._head(wants_reply=True), view=view, news=news)
-        encode_model(head, self._encoded())
+        envelope = self._envelope(id, bytes(32))
+        head = replace(self._head(wants_reply=True), view=view, news=news, envelope=envelope)
+        encode_model(head, self._encoded(), self._sign)
 
     def etag(self) -> str:
         """Names the published weights: equal on two nodes that publish equal weights."""
@@ -237,7 +294,8 @@ class Gossip:
     def receive(self, model: Model, source: str, now: float) -> bool:
         """A valid model arrived from address `source`; False if the inbox had no room for it."""
         contact = self.heard(model.head, source, now)
-        known = contact is not None and contact.source == source  # else anybody could speak in its name
+        # If it does not sign, anybody could speak in its name, but not from its address.
+        known = contact is not None and (model.head.envelope is not None or contact.source == source)
         return self._inbox.put(model, source, known=known)
 
     def set_peers(self, urls: Iterable[str]) -> list[Contact]:
@@ -257,13 +315,16 @@ class Gossip:
         else:
             self.view.announced(sender.id, url, source)
         self.view.spoke(url)
-        # Nobody else speaks from where it answered us; who cannot be called can only be believed.
-        if contact.source == source if contact is not None else not url:
+        # Nobody else signs as it or speaks from where it answered us; who cannot be called can only be
+        # believed, if it does not sign.
+        signed = message.envelope is not None
+        if signed or contact.source == source if contact is not None else not url:
             self._listen(message, contact.url if contact is not None else "", source, now)
         for entry in message.view:
             known = self.view.known(entry.id)
             gone = self.membership.standing(entry.id) in ("dead", "left")  # until there is news of its return
-            if not gone and (known is None or known.state != "live"):
+            welcome = self.admission.allows(entry.id)
+            if welcome and not gone and (known is None or known.state != "live"):
                 self.view.announced(entry.id, complete(entry.url, source), source)
         return contact
 
@@ -282,7 +343,7 @@ class Gossip:
         found += membership.told(others, now)
         self.apply(change for change in found if change is not None)
         for rumour in others:
-            if rumour.url and membership.is_news_of_return(rumour):
+            if rumour.url and self.admission.allows(rumour.id) and membership.is_news_of_return(rumour):
                 self.view.announced(rumour.id, complete(rumour.url, source), source)
 
     def apply(self, changes: Iterable[Change]) -> None:

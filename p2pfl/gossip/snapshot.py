@@ -8,6 +8,7 @@ wire, or was damaged or cut in pieces on its way, is such memory: it is copied a
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -22,12 +23,27 @@ _MOST_KEPT = 2
 class Snapshot(np.ndarray[Any, np.dtype[np.float32]]):
     """(P,) float32, read-only: its buffer is what travels, and leads back to it at the receiver.
 
-    vector: the same memory as an ordinary array, read-only too.  digest: 16 bytes, XXH3-128.
+    vector: the same memory as an ordinary array, read-only too.
     """
 
     vector: Vector
-    digest: bytes
+    _digest: bytes | None
+    _sha256: bytes | None
     _finite: bool | None
+
+    @property
+    def digest(self) -> bytes:
+        """16 bytes, XXH3-128: made once."""
+        if self._digest is None:
+            self._digest = xxhash.xxh3_128_digest(self.data)
+        return self._digest
+
+    @property
+    def sha256(self) -> bytes:
+        """32 bytes: made once."""
+        if self._sha256 is None:
+            self._sha256 = hashlib.sha256(self.data).digest()
+        return self._sha256
 
     @property
     def is_finite(self) -> bool:
@@ -42,8 +58,7 @@ def snapshot(weights: Vector) -> Snapshot:
     made = weights.view(Snapshot)
     made.flags.writeable = False
     made.vector = made.view(np.ndarray)
-    made.digest = xxhash.xxh3_128_digest(made.data)
-    made._finite = None
+    made._digest = made._sha256 = made._finite = None
     return made
 
 

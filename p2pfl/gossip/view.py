@@ -20,6 +20,7 @@ import numpy as np
 from p2pfl.gossip import deadlines
 from p2pfl.gossip.addresses import callable_url
 from p2pfl.gossip.fields import MAX_VIEW
+from p2pfl.gossip.identity import is_keyed
 from p2pfl.gossip.messages import KnownPeer, NodeState, ViewEntry
 
 ContactState = Literal["new", "live", "unreachable", "refused"]
@@ -49,6 +50,7 @@ class Contact:
     etag: names the snapshot of it that we pulled last.  bytes and exchanges: model exchanges and hellos.
     round_trip: of hellos and probes.  given: it was offered in the last shuffle, and may make room.
     eager: it spoke to us, and was not called since.
+    verified: what it answered last was signed; what is unsigned is not its answer any more.
     """
 
     url: str
@@ -71,6 +73,7 @@ class Contact:
     round_trip: deadlines.RoundTrip = NEVER_MEASURED
     given: bool = False
     eager: bool = False
+    verified: bool = False
     awaits_us: bool = False  # it is done and told us so: it waits to hear the same of us
 
     def is_paused(self, now: float) -> bool:
@@ -84,6 +87,7 @@ class Contact:
             "name": self.name,
             "url": self.url,
             "state": self.state,
+            "verified": self.verified,
             "node_state": self.node_state,
             "round": self.round,
             "bytes_in": self.bytes_in,
@@ -157,6 +161,7 @@ class View:
                 continue
             if peer.url and strange:
                 contact = Contact(peer.url, id=peer.id, state="unreachable", detail="not called yet")
+                contact.verified = is_keyed(peer.id)  # else it had not got into the view
                 self._contacts[peer.url] = self._answered[peer.id] = contact
 
     def contacts(self) -> list[Contact]:

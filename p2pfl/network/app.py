@@ -23,8 +23,10 @@ from p2pfl.gossip.codec import (
     MEDIA_TYPE,
     ModelDecoder,
     decode_hello,
+    decode_pull,
     largest_model,
 )
+from p2pfl.gossip.messages import Pull
 from p2pfl.network import problems
 from p2pfl.network.body import Body
 from p2pfl.network.budget import origin
@@ -44,6 +46,7 @@ SMALL = 64 * 1024
 """Bytes of a reply up to which joining its two chunks is cheaper than sending two."""
 
 _MEDIA_TYPE = MEDIA_TYPE.encode()
+_PULL_HEADER = b"p2pfl-pull"
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +152,7 @@ class _Exchange:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         service, source = self._service, problems.source(scope)
         body = Body(scope, receive)
-        decoder = ModelDecoder(service.task, service.layout)
+        decoder = ModelDecoder(service.task, service.layout, service.admit)
         reply: Chunks | None = None
         try:
             body.check(self._limit)
@@ -192,7 +195,15 @@ class _Snapshot:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         source = problems.source(scope)
-        etag, chunks = self._service.snapshot()
+        pull: Pull | None = None
+        try:
+            asked = [value for name, value in scope["headers"] if name == _PULL_HEADER]
+            if asked:
+                pull = decode_pull(asked[0].decode("latin-1"))
+            etag, chunks = self._service.snapshot(pull)
+        except PeerError as error:
+            await _refuse(self._service, error, source, "" if pull is None else pull.sender_id, None, send)
+            return
         headers = [(b"etag", etag.encode("ascii"))]
         if _has(scope, etag):
             await send({"type": "http.response.start", "status": 304, "headers": headers})
@@ -244,12 +255,14 @@ class _Membership:
         await _send_frame(send, [], (answer, memoryview(b"")))
 
 
-async def _refuse(service: Service, error: PeerError, source: str, peer: str, body: Body, send: Send) -> None:
-    """Count a refusal and answer it, unless the client has gone."""
+async def _refuse(
+    service: Service, error: PeerError, source: str, peer: str, body: Body | None, send: Send
+) -> None:
+    """Count a refusal and answer it, unless the client has gone. body: None of a request that has none."""
     service.reject(error, source, peer)
-    if body.gone:
+    if body is not None and body.gone:
         return
-    await send_refusal(send, error, close=not body.complete)
+    await send_refusal(send, error, close=body is not None and not body.complete)
 
 
 async def send_refusal(send: Send, error: PeerError, *, close: bool) -> None:

@@ -16,15 +16,19 @@ from typing import TypeVar
 import httpx
 
 from p2pfl.errors import BadAnswer, Busy, PeerError, Refused, TimedOut, TooLarge, Unreachable
-from p2pfl.gossip.codec import MAX_HELLO, MEDIA_TYPE, ModelDecoder, decode_hello, encode_hello
-from p2pfl.gossip.messages import Hello, Layout, Model, Task
+from p2pfl.gossip.codec import MAX_HELLO, MEDIA_TYPE, ModelDecoder, decode_hello, imprint, pull_header
+from p2pfl.gossip.messages import Hello, Layout, Model, ModelHead, Task
 from p2pfl.network import problems
 from p2pfl.network.transport import TcpTransport
 
 T = TypeVar("T")
 
+Admit = Callable[[Hello | ModelHead, bytes], None]
+"""Of an answer's head and the imprint of what was asked: raises a FrameError if it is not to be taken."""
+
 _FORM = ("content-type", MEDIA_TYPE)
 _ACCEPT = ("accept", MEDIA_TYPE)
+PULL_HEADER = "p2pfl-pull"
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,10 @@ class Reply:
     received: int
 
 
+def anyone(message: Hello | ModelHead, asked: bytes) -> None:
+    """Any answer is taken."""
+
+
 class PeerClient:
     """Asks other nodes. transport: the network; None is the real one.
 
@@ -53,9 +61,8 @@ class PeerClient:
         self._task = task
         self._layout = layout
 
-    async def hello(self, url: str, hello: Hello) -> tuple[Hello, Reply]:
-        """Say who we are and learn who is there."""
-        body = encode_hello(hello)
+    async def hello(self, url: str, body: bytes, admit: Admit = anyone) -> tuple[Hello, Reply]:
+        """Say who we are and learn who is there. body: a hello frame."""
         answer = bytearray()
 
         def collect(chunk: bytes) -> None:
@@ -70,30 +77,44 @@ class PeerClient:
 
         source = await self._ask("POST", url, "/v1/membership", [_FORM], (body,), take)
         theirs = decode_hello(bytes(answer), self._task, self._layout)
+        admit(theirs, imprint(body))
         return theirs, Reply(theirs.sender.id, source, None, len(body), len(answer))
 
-    async def push(self, url: str, chunks: tuple[bytes, memoryview]) -> Reply:
+    async def push(self, url: str, chunks: tuple[bytes, memoryview], admit: Admit = anyone) -> Reply:
         """Post a model frame; the reply has a model if the frame's head asked for one."""
         sent = sum(map(len, chunks))
+
+        def admit_head(head: ModelHead) -> None:
+            admit(head, imprint(chunks[0], weights=chunks[1].nbytes))
 
         async def take(response: httpx.Response) -> Reply:
             if response.status_code == 204:
                 return Reply("", _source(response), None, sent, 0)
             _expect(url, response, 200)
-            model, received = await self._model(response)
+            model, received = await self._model(response, admit_head)
             return Reply(model.head.sender.id, _source(response), model, sent, received)
 
         return await self._ask("POST", url, "/v1/exchange", [_FORM, _ACCEPT], chunks, take)
 
-    async def pull(self, url: str, etag: str | None) -> tuple[Reply, str | None]:
-        """Get a node's model unless it is still the one named by `etag`; returns the new ETag too."""
+    async def pull(
+        self, url: str, etag: str | None, asking: bytes | None = None, admit: Admit = anyone
+    ) -> tuple[Reply, str | None]:
+        """Get a node's model unless it is still the one named by `etag`; returns the new ETag too.
+
+        asking: a pull frame that says who asks; the answer is for whoever it says, and for this request.
+        """
         headers = [_ACCEPT] if etag is None else [_ACCEPT, ("if-none-match", etag)]
+        if asking is not None:
+            headers.append((PULL_HEADER, pull_header(asking)))
+
+        def admit_head(head: ModelHead) -> None:
+            admit(head, b"" if asking is None else imprint(asking))
 
         async def take(response: httpx.Response) -> tuple[Reply, str | None]:
             if response.status_code == 304:
                 return Reply("", _source(response), None, 0, 0), etag
             _expect(url, response, 200)
-            model, received = await self._model(response)
+            model, received = await self._model(response, admit_head)
             return Reply(model.head.sender.id, _source(response), model, 0, received), _etag(response)
 
         return await self._ask("GET", url, "/v1/model", headers, (), take)
@@ -101,9 +122,9 @@ class PeerClient:
     async def aclose(self) -> None:
         await self._transport.aclose()
 
-    async def _model(self, response: httpx.Response) -> tuple[Model, int]:
+    async def _model(self, response: httpx.Response, admit: Callable[[ModelHead], None]) -> tuple[Model, int]:
         """The frame in a response, hashed and checked while it arrives; and its size in bytes."""
-        decoder = ModelDecoder(self._task, self._layout)
+        decoder = ModelDecoder(self._task, self._layout, admit)
         await _read(response, decoder.feed)
         return decoder.finish(), decoder.size
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from p2pfl.errors import PeerError
-from p2pfl.gossip.messages import Hello, Layout, Model, Task
+from p2pfl.gossip.messages import Hello, Layout, Model, ModelHead, Pull, Task
 
 Chunks = tuple[bytes, memoryview]
 
@@ -19,14 +19,20 @@ class Service(Protocol):
     @property
     def layout(self) -> Layout: ...
 
+    def admit(self, head: ModelHead) -> None:
+        """A model's head has come. May raise a PeerError to refuse it before its weights are read."""
+
     def receive_model(self, model: Model, source: str, size: int) -> Chunks | None:
         """A model was posted; the reply frame of a push-pull, or None. May raise a PeerError to refuse it."""
 
     async def receive_hello(self, hello: Hello, source: str, size: int) -> bytes:
         """A hello was posted; ours, encoded. May raise a PeerError to refuse it."""
 
-    def snapshot(self) -> tuple[str, Chunks]:
-        """(ETag in its quotes, frame) of GET /v1/model."""
+    def snapshot(self, pull: Pull | None) -> tuple[str, Chunks]:
+        """(ETag in its quotes, frame) of GET /v1/model. May raise a PeerError to refuse it.
+
+        pull: who asks; None if the request does not say.
+        """
 
     def pulled(self, source: str, size: int) -> None:
         """GET /v1/model was answered with `size` bytes of body (0: not modified)."""

@@ -95,6 +95,21 @@ def test_table_shows_figures_peers_and_refusals(run: Run, serve: Serve) -> None:
         assert any(word in each for each in words), word
     assert "wrong-task 2, truncated 1" in shown
     assert "2 peers" in shown
+    assert "unverified" not in shown
+
+
+def test_table_names_those_that_do_not_sign(run: Run, serve: Serve) -> None:
+    peers = [
+        {"id": "k1", "name": "ann", "url": "http://10.0.0.1:8470", "state": "live", "verified": True},
+        {"id": "id2", "name": "bob", "url": "http://10.0.0.2:8470", "state": "live", "verified": False},
+        {"id": "id3", "name": "", "url": "http://10.0.0.3:8470", "state": "unreachable", "verified": False},
+        {"id": "", "name": "", "url": "http://10.0.0.4:8470", "state": "new", "verified": False},
+    ]
+    answer = {**ANSWER, "peers": peers, "unverified": ["id2", "id\x1b9"]}
+    serve(answering(httpx.Response(200, json=answer)))
+    (line,) = [row for row in run("node", "status", URL).stdout.splitlines() if "unverified" in row]
+    assert line.startswith("unverified: bob, id3, id")
+    assert "\x1b" not in line
 
 
 def test_table_of_a_node_that_has_nothing_yet(run: Run, serve: Serve) -> None:

@@ -25,6 +25,7 @@ from tests.p2pfl.network.sites import (
     app_of,
     frame,
     hello,
+    hello_body,
     weights_of,
 )
 
@@ -104,7 +105,7 @@ async def test_pull_brings_the_snapshot_once(network: Network) -> None:
 async def test_hello_is_answered_with_a_hello(network: Network) -> None:
     site = Site()
     async with talking(network, site) as (client, url):
-        theirs, reply = await client.hello(url, hello("ann"))
+        theirs, reply = await client.hello(url, hello_body("ann"))
     assert (theirs.sender.id, theirs.round, reply.peer) == ("bob", 7, "bob")
     [(ours, _, size)] = site.hellos
     assert ours == hello("ann")
@@ -118,7 +119,7 @@ async def test_a_peer_of_another_task_is_refused_with_the_cause(network: Network
             with pytest.raises(Refused) as caught:
                 await client.push(url, frame("ann", task=OTHER_TASK))
         with pytest.raises(Refused, match="toy"):
-            await client.hello(url, hello("ann", OTHER_TASK))
+            await client.hello(url, hello_body("ann", OTHER_TASK))
         await client.push(url, frame("ann"))
     assert (caught.value.cause, caught.value.http_status) == ("wrong-task", 409)
     assert site.reasons == ["wrong-task"] * 3
@@ -184,7 +185,7 @@ async def test_requests_do_not_wait_for_each_other(network: Network) -> None:
     ):
         nursery.start_soon(client.push, url, frame("ann"))
         await arrived.wait()
-        await client.hello(url, hello("ann"))
+        await client.hello(url, hello_body("ann"))
         release.set()
 
 
@@ -243,7 +244,7 @@ async def test_what_is_not_a_node_is_a_bad_answer(
         with pytest.raises(BadAnswer):
             await client.pull(url, None)
         with pytest.raises(BadAnswer):
-            await client.hello(url, hello("ann"))
+            await client.hello(url, hello_body("ann"))
 
 
 async def test_any_httpx_client_can_ask(network: Network) -> None:

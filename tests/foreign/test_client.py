@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import ast
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import xxhash
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from p2pfl.gossip.codec import ModelDecoder, decode_hello, encode_hello, encode_model, encode_weights
-from tests.p2pfl.gossip.samples import HEAD, HELLO, LAYOUT, TASK, weights_of
+from p2pfl.gossip.admission import Admission
+from p2pfl.gossip.codec import (
+    ModelDecoder,
+    decode_hello,
+    decode_pull,
+    encode_hello,
+    encode_model,
+    encode_weights,
+)
+from p2pfl.gossip.identity import Identity
+from tests.p2pfl.gossip.samples import HEAD, HELLO, LAYOUT, SENDER, TASK, weights_of
 
 from . import client
 
@@ -20,7 +32,10 @@ def test_it_imports_nothing_of_p2pfl() -> None:
     tree = ast.parse(Path(client.__file__).read_text(encoding="utf-8"))
     froms = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    assert froms | names == {"__future__", "typing", "zlib", "msgpack", "numpy", "numpy.typing", "xxhash"}
+    ours = {"__future__", "base64", "dataclasses", "hashlib", "typing", "zlib"}
+    others = {"msgpack", "numpy", "numpy.typing", "xxhash"}
+    signing = {"cryptography.exceptions", "cryptography.hazmat.primitives.asymmetric.ed25519"}
+    assert froms | names == ours | others | signing
 
 
 @pytest.mark.parametrize("codec", CODECS)
@@ -63,6 +78,54 @@ def test_hellos_are_understood_both_ways() -> None:
     hello = decode_hello(body, TASK, LAYOUT)
     assert (hello.sender.id, hello.sender.url, hello.round) == ("f1", "", 1)
     assert client.read_frame(encode_hello(HELLO))["id"] == HELLO.sender.id
+
+
+def key() -> client.Key:
+    return client.Key(Ed25519PrivateKey.from_private_bytes(bytes(range(32))), inc=3)
+
+
+def test_what_it_signs_is_accepted() -> None:
+    task, them = TASK.as_dict(), Identity(bytes(32))
+    signing, admission = key(), Admission(them.id, require_signed=True)
+    hello = decode_hello(client.build_hello(task, LAYOUT.fingerprint, key=signing), TASK, LAYOUT)
+    body = client.build_frame(task, LAYOUT.fingerprint, weights_of(LAYOUT), key=signing, to=them.id)
+    decoder = ModelDecoder(TASK, LAYOUT, admission.request)
+    decoder.feed(body)
+    head = decoder.finish().head
+    header, frame = client.build_pull(bytes(16), signing, them.id)
+    pull = decode_pull(header)
+    for message in (hello, head, pull):
+        admission.accept(message)
+    assert hello.sender.id == head.sender.id == pull.sender_id == signing.id == Identity(bytes(range(32))).id
+    assert (client.imprint(body), client.imprint(frame)) == (head.imprint, pull.imprint)
+
+
+def test_it_verifies_what_we_answer() -> None:
+    signing, us = key(), Identity(bytes(32))
+    request = client.build_hello(TASK.as_dict(), LAYOUT.fingerprint, key=signing)
+    asked = decode_hello(request, TASK, LAYOUT).imprint
+    sender = replace(SENDER, id=us.id)
+    for to, re, good in ((signing.id, asked, True), ("n1", asked, False), (signing.id, bytes(32), False)):
+        head = replace(HEAD, sender=sender, envelope=us.envelope(to, re))
+        answer = b"".join(encode_model(head, encode_weights(weights_of(LAYOUT)), us.sign))
+        entries = client.read_frame(answer)
+        if good:
+            client.expect_answer(entries, request, signing, us.id)
+        else:
+            with pytest.raises(ValueError, match="not a good frame"):
+                client.expect_answer(entries, request, signing, us.id)
+
+
+def test_it_notices_a_forgery() -> None:
+    us = Identity(bytes(32))
+    hello = replace(HELLO, sender=replace(SENDER, id=us.id), envelope=us.envelope(""))
+    good = encode_hello(hello, us.sign)
+    client.read_frame(good)
+    forged = good[:-14].replace(b"Ada", b"Eve")
+    with pytest.raises(ValueError, match="not a good frame: signature"):
+        client.read_frame(forged + good[-14:-8] + xxhash.xxh3_64_digest(forged))
+    with pytest.raises(ValueError, match="not a good frame: who has a key's id signs"):
+        client.read_frame(encode_hello(replace(hello, envelope=None)))
 
 
 def test_it_notices_damage() -> None:

@@ -82,10 +82,12 @@ def content_type(headers: list[tuple[bytes, bytes]]) -> str:
 
 @pytest.mark.parametrize("codec", ["f32", "f16", "f32+deflate", "f16+deflate"])
 @pytest.mark.parametrize("gossip", ["push", "pull", "push-pull"])
+@pytest.mark.parametrize("signed", [False, True])
 def test_the_foreign_client_reads_every_body(
-    gossip: str, codec: str, calls: list[Call], tmp_path: Path
+    signed: bool, gossip: str, codec: str, calls: list[Call], tmp_path: Path
 ) -> None:
-    run = simulate(tmp_path, gossip=gossip, codec=codec, nodes=5, rounds=3, settle=2)
+    run = simulate(tmp_path, gossip=gossip, codec=codec, nodes=5, rounds=3, settle=2, signed=signed)
+    assert all(client.id_like(line["id"]) == signed for line in run.of("started"))
     ids = {line["url"].split("/")[2].split(":")[0]: line["id"] for line in run.of("started")}
     bodies: Counter[str] = Counter()
     for call in calls:

@@ -134,6 +134,10 @@ CONTENTS: dict[str, Callable[[Scenario], bool]] = {
     "momentum": training("momentum", 0.0),
     "local steps": training("local_steps", None),
     "more epochs": training("local_epochs", None),
+    "nodes that sign": lambda scenario: scenario.config.signed,
+    "requests doubled of nodes that sign": lambda scenario: (
+        scenario.config.signed and scenario.config.links.duplication > 0
+    ),
     "two nodes": lambda scenario: scenario.config.nodes == 2,
     "many nodes": lambda scenario: scenario.config.nodes >= 25,
 }  # fmt: skip

@@ -162,6 +162,21 @@ def merged(
     )
 
 
+def test_an_honest_node_is_not_refused_for_its_signature():
+    def refused(reason: str, peer: str = "n1") -> Line:
+        return line(2.0, 0, "rejected", source="", peer=peer, reason=reason, detail="why")
+
+    first, again = {**started(0.0, 1), "id": "n1"}, {**started(1.0, 1), "id": "n1"}
+    broken = [("signatures", 2.0, 0)]
+    for reason in ("bad-signature", "wrong-key", "missing-signature", "unasked", "replayed"):
+        assert of(invariants.signatures([first, refused(reason)], scenario())) == broken, reason
+    assert of(invariants.signatures([first, refused("bad-checksum")], scenario())) == []
+    assert of(invariants.signatures([first, again, refused("replayed")], scenario())) == []
+    doubled = scenario(duplication=0.1)
+    assert of(invariants.signatures([first, refused("replayed")], doubled)) == []
+    assert of(invariants.signatures([first, refused("bad-signature")], doubled)) == broken
+
+
 def served(t: float, node: int, mode: str = "push") -> Line:
     return line(t, node, "served", mode=mode)
 

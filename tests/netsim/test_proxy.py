@@ -21,7 +21,7 @@ from netsim.proxy import Proxy
 from p2pfl.errors import TimedOut, Unreachable
 from p2pfl.network.client import PeerClient
 from p2pfl.network.transport import TcpTransport
-from tests.p2pfl.network.sites import BIG, LAYOUT, TASK, Site, app_of, frame, hello, served
+from tests.p2pfl.network.sites import BIG, LAYOUT, TASK, Site, app_of, frame, hello_body, served
 
 FRONT, BACK = 8470, 8471
 HANG = 60.0  # seconds that nothing here needs: a test fails then instead of hanging
@@ -69,7 +69,7 @@ async def nodes(*, up: bool = True, **links: object) -> AsyncIterator[Between]:
 
 async def test_a_node_behind_a_proxy_sees_who_calls_and_is_seen() -> None:
     async with nodes() as between:
-        answer, reply = await between.client.hello(between.url, hello("ann", layout=BIG))
+        answer, reply = await between.client.hello(between.url, hello_body("ann", layout=BIG))
         assert answer.sender.id == "bob"
         caller = between.site.hellos[0][1]
         assert caller.startswith("127.")
@@ -91,27 +91,27 @@ async def test_who_is_no_node_is_not_let_in() -> None:
     async with nodes() as between:
         stranger = PeerClient(TcpTransport(), TASK, LAYOUT)
         with pytest.raises((TimedOut, Unreachable)):
-            await stranger.hello(between.url, hello("eve"))
+            await stranger.hello(between.url, hello_body("eve"))
         assert not between.site.hellos
 
 
 async def test_a_dead_node_resets_and_a_closed_proxy_refuses() -> None:
     async with nodes(up=False) as between:
         with pytest.raises((TimedOut, Unreachable)):  # reset before or after the request is out
-            await between.client.hello(between.url, hello("ann"))
+            await between.client.hello(between.url, hello_body("ann"))
         between.accepting.cancel()
         await trio.testing.wait_all_tasks_blocked()
         with pytest.raises(Unreachable, match="refused"):
-            await between.client.hello(between.url, hello("ann"))
+            await between.client.hello(between.url, hello_body("ann"))
 
 
 async def test_connections_outlive_the_accepting() -> None:
     """What was sent before a node died arrives, also if nobody can call it any more."""
     async with nodes() as between:
-        await between.client.hello(between.url, hello("ann", layout=BIG))
+        await between.client.hello(between.url, hello_body("ann", layout=BIG))
         between.accepting.cancel()
         await trio.testing.wait_all_tasks_blocked()
-        await between.client.hello(between.url, hello("ann", layout=BIG))
+        await between.client.hello(between.url, hello_body("ann", layout=BIG))
         assert len(between.site.hellos) == 2
 
 
@@ -128,10 +128,10 @@ async def test_a_lost_message_ends_as_a_reset(monkeypatch: pytest.MonkeyPatch) -
 
 async def test_a_cut_holds_a_request_up_until_it_heals() -> None:
     async with nodes() as between:
-        await between.client.hello(between.url, hello("ann", layout=BIG))
+        await between.client.hello(between.url, hello_body("ann", layout=BIG))
         between.paths.cuts.cut(1, [(0,), (1,)])
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(between.client.hello, between.url, hello("ann", layout=BIG))
+            nursery.start_soon(between.client.hello, between.url, hello_body("ann", layout=BIG))
             await trio.testing.wait_all_tasks_blocked(0.05)
             assert len(between.site.hellos) == 1
             between.paths.cuts.heal(1)

@@ -13,6 +13,8 @@ from netsim.network import SimulatedNetwork, UniformLinks
 from p2pfl.clock import Clock
 from p2pfl.config import NodeConfig, build
 from p2pfl.events import Event
+from p2pfl.gossip.admission import Admission
+from p2pfl.gossip.identity import Identity
 from p2pfl.gossip.messages import Layout, Task, TensorSpec, Vector
 from p2pfl.learning.learner import Evaluation, FitPlan, FitResult
 from p2pfl.learning.partition import Shard
@@ -86,11 +88,14 @@ class Village:
         layout: Layout = LAYOUT,
         resume: Checkpoint | None = None,
         full: Callable[[Checkpoint], str | None] = lambda checkpoint: None,
+        identity: Identity | None = None,
+        allowed: tuple[str, ...] | None = None,
         **config: object,
     ) -> Villager:
         """Node `index`; knows `peers` by their index. config: flat keys; 3 rounds, no interval by default.
 
         full: asked before each save; raises what the save raises, or says what the save says.
+        identity: it signs with.  allowed: ids that may take part; None: anybody.
         """
         clock = Clock()
         compute = CountingCompute(clock, seconds)
@@ -103,9 +108,11 @@ class Village:
             return left_out
 
         flat = {"rounds": 3, "interval": 0.0, "settle": 2, "name": f"n{index}"} | config
+        built = replace(build(NodeConfig, flat), peers=tuple(self.url(peer) for peer in peers))
+        id = f"id{index}" if identity is None else identity.id
         node = Node(
-            replace(build(NodeConfig, flat), peers=tuple(self.url(peer) for peer in peers)),
-            id=f"id{index}",
+            built,
+            id=id,
             task=task,
             layout=layout,
             initial=np.zeros(layout.size, np.float32),
@@ -118,6 +125,8 @@ class Village:
             save=save,
             resume=resume,
             storage=StorageHealth(),
+            identity=identity,
+            admission=Admission(id, require_signed=built.require_signed, allowed=allowed),
         )
         return Villager(node, compute, saved, seen)
 

@@ -34,6 +34,7 @@ from p2pfl.errors import (
 )
 from p2pfl.gossip.messages import Layout, Task
 
+from . import hostile_signatures
 from .packing import Raw, good_hello, good_model, hello, model, pack, pack_map
 
 
@@ -61,6 +62,7 @@ def model_frames(task: Task, layout: Layout) -> list[Hostile]:
         *_lengths(entries, payload),
         *_deflates(entries, payload),
         *_numbers(entries, payload, layout.size),
+        *hostile_signatures.frames(task, layout),
     ]
     return [Hostile(*one) for one in found]
 
@@ -93,6 +95,7 @@ def hello_frames(task: Task, layout: Layout) -> list[Hostile]:
         ("target that is none", _with(entries, ask="probe", target=7), BadField),
         ("answer that is none", _with(entries, reached=1), BadField),
     ]
+    found += hostile_signatures.hellos(task, layout)
     return [Hostile(f"hello, {name}", body, error) for name, body, error in found]
 
 

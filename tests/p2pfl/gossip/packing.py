@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
 import msgpack
 import numpy as np
 import xxhash
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from p2pfl.gossip.messages import Layout, Task
+
+SECRET, OTHER_SECRET = bytes(range(32)), bytes(range(1, 33))
+DOMAIN = b"p2pfl signed head 1\0"
 
 
 class Raw(bytes):
@@ -37,6 +42,37 @@ def model(pairs: Pairs, payload: bytes, *, w: object = None, sum: object = None)
 def hello(pairs: Pairs) -> bytes:
     covered = pack_map(len(pairs) + 1) + b"".join(pack(key) + pack(value) for key, value in pairs)
     return covered + pack("sum") + pack(xxhash.xxh3_64_digest(covered))
+
+
+def signed(
+    pairs: Pairs,
+    payload: bytes | None = None,
+    *,
+    secret: bytes = SECRET,
+    sig: object = None,
+    behind: Pairs = (),
+) -> bytes:
+    """A signed frame. sig: in place of the right one.  behind: entries that wrongly follow it."""
+    count = len(pairs) + 1 + len(behind) + (1 if payload is None else 2)
+    covered = pack_map(count) + b"".join(pack(key) + pack(value) for key, value in pairs)
+    if sig is None:
+        sig = Ed25519PrivateKey.from_private_bytes(secret).sign(DOMAIN + covered)
+    covered += b"".join(pack(key) + pack(value) for key, value in [("sig", sig), *behind])
+    summed = covered + pack("sum") + pack(xxhash.xxh3_64_digest(covered))
+    return summed if payload is None else summed + pack("w") + pack(payload)
+
+
+def public(secret: bytes) -> bytes:
+    return Ed25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw()
+
+
+def keyed(key: bytes) -> str:
+    return "k" + hashlib.blake2b(key, digest_size=16).hexdigest()
+
+
+def envelope(to: str = "bob", *, secret: bytes = SECRET, **changes: object) -> dict[str, Any]:
+    """The entries of a signed request but its signature."""
+    return {"key": public(secret), "to": to, "inc": 7, "seq": 21, "re": b"", **changes}
 
 
 def good_hello(task: Task, layout: Layout) -> dict[str, Any]:
@@ -71,3 +107,15 @@ def good_model(task: Task, layout: Layout) -> tuple[dict[str, Any], bytes]:
         "digest": xxhash.xxh3_128_digest(payload),
     }
     return entries, payload
+
+
+def good_signed_model(task: Task, layout: Layout) -> tuple[dict[str, Any], bytes]:
+    """The entries of a signed model frame before `sig`, and its payload."""
+    entries, payload = good_model(task, layout)
+    entries |= {"id": keyed(public(SECRET)), "sha256": hashlib.sha256(payload).digest()}
+    return entries | envelope(), payload
+
+
+def good_signed_hello(task: Task, layout: Layout) -> dict[str, Any]:
+    """The entries of a signed hello before `sig`."""
+    return {**good_hello(task, layout), "id": keyed(public(SECRET)), **envelope()}

@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cryptography.exceptions import InvalidSignature
 
 from p2pfl import errors
-from p2pfl.gossip import codec, fields, frame, messages
+from p2pfl.gossip import codec, fields, frame, messages, replay
+from p2pfl.gossip.identity import Identity
 from p2pfl.gossip.messages import Layout, Task, TensorSpec
 
-from .packing import good_hello, good_model
+from .packing import good_hello, good_model, good_signed_model
 from .samples import LAYOUT, TASK
 
 TEXT = (Path(__file__).parents[3] / "docs" / "protocol.md").read_text(encoding="utf-8")
@@ -78,6 +80,36 @@ def test_hello_decodes(document: dict[str, Any]) -> None:
     assert codec.encode_hello(hello) == document["hello"]
 
 
+def test_signed_frames_are_those_that_we_write(document: dict[str, Any]) -> None:
+    task, layout = ours(document)
+    identity = Identity(bytes(range(32)))
+    hello = codec.decode_hello(document["signed_hello"], task, layout)
+    assert hello.envelope == identity.envelope("")
+    assert codec.encode_hello(hello, identity.sign) == document["signed_hello"]
+    decoder = codec.ModelDecoder(task, layout)
+    decoder.feed(document["signed_frame"])
+    model = decoder.finish()
+    assert model.head.envelope == identity.envelope(document["them"])
+    chunks = codec.encode_model(model.head, codec.encode_weights(model.weights), identity.sign)
+    assert b"".join(chunks) == document["signed_frame"]
+    assert codec.imprint(chunks[0], weights=chunks[1].nbytes) == model.head.imprint
+    pull = codec.decode_pull(document["header"])
+    assert pull.envelope == identity.envelope(document["them"])
+    assert codec.pull_header(codec.encode_pull(pull, identity.sign)) == document["header"]
+    assert pull.imprint == document["asked"] == codec.imprint(document["signed_pull"])
+
+
+def test_it_verifies_what_we_sign(document: dict[str, Any]) -> None:
+    task, layout = ours(document)
+    identity, sender = Identity(bytes(32), 5), messages.Sender(Identity(bytes(32)).id, "", "done")
+    hello = messages.Hello(sender, task, layout.fingerprint, 3, envelope=identity.envelope("n1", bytes(32)))
+    frame = codec.encode_hello(hello, identity.sign)
+    entries = document["verify"](frame)
+    assert (entries["inc"], entries["seq"], entries["to"], entries["re"]) == (5, 1, "n1", bytes(32))
+    with pytest.raises((InvalidSignature, AssertionError)):
+        document["verify"](frame.replace(b"done", b"dome"))
+
+
 def test_account_of_age_is_ours(document: dict[str, Any]) -> None:
     from p2pfl.gossip import merge
 
@@ -87,15 +119,21 @@ def test_account_of_age_is_ours(document: dict[str, Any]) -> None:
 
 def test_parameters_are_the_codes() -> None:
     for name, value, _ in rows("name | value | meaning"):
-        constant = getattr(fields, name.strip("`"), None) or getattr(frame, name.strip("`"))
-        assert float(value) == constant, name
+        places = [
+            vars(module) for module in (fields, frame, codec, replay) if name.strip("`") in vars(module)
+        ]
+        assert float(value) == places[0][name.strip("`")], name
 
 
 def test_entries_are_those_of_our_frames_in_order() -> None:
     table = rows("key | in | type | meaning")
     keys = [(row[0].strip("`"), row[1]) for row in table if row[1] != "hello"]
     model, _ = good_model(TASK, LAYOUT)
-    assert [key for key, _ in keys] == [*model, "sum", "w"]
+    assert [key for key, where in keys if where in ("both", "model")] == [*model, "sum", "w"]
+    signed, _ = good_signed_model(TASK, LAYOUT)
+    assert [key for key, where in keys if where != "pull"] == [*signed, "sig", "sum", "w"]
+    assert tuple(key for key, where in keys if where == "signed") == fields.SIGNED
+    assert [key for key, where in keys if where == "signed model"] == ["sha256"]
     assert [key for key, where in keys if where == "both"] == [*good_hello(TASK, LAYOUT), "sum"]
 
 

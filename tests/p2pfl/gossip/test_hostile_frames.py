@@ -11,7 +11,7 @@ from p2pfl.errors import FrameError
 from p2pfl.gossip.codec import MAX_HEAD, ModelDecoder, decode_hello
 from p2pfl.gossip.messages import Layout, TensorSpec
 
-from . import hostile_frames, packing
+from . import hostile_frames, hostile_signatures, packing
 from .hostile_frames import Hostile
 from .samples import LAYOUT, TASK, decode, refusal
 
@@ -59,6 +59,23 @@ def test_the_frames_they_are_made_from_are_good() -> None:
     assert decode(packing.model(list(entries.items()), payload)).head.sender.id == "mallory"
     body = packing.hello(list(packing.good_hello(TASK, LAYOUT).items()))
     assert decode_hello(body, TASK, LAYOUT).sender.id == "mallory"
+    entries, payload = packing.good_signed_model(TASK, LAYOUT)
+    envelope = decode(packing.signed(list(entries.items()), payload)).head.envelope
+    assert envelope is not None
+    assert (envelope.to, envelope.incarnation, envelope.counter) == ("bob", 7, 21)
+    body = packing.signed(list(packing.good_signed_hello(TASK, LAYOUT).items()))
+    assert decode_hello(body, TASK, LAYOUT).envelope == envelope
+
+
+def test_no_bit_of_a_signed_head_can_be_flipped() -> None:
+    """Nor if the sum, which anybody can make, is mended."""
+    entries, payload = packing.good_signed_model(TASK, LAYOUT)
+    good = packing.signed(list(entries.items()), payload)
+    for place in range(len(good) - len(payload)):
+        flipped = bytearray(good)
+        flipped[place] ^= 1 << place % 8
+        for body in (bytes(flipped), hostile_signatures.resealed(bytes(flipped), payload)):
+            assert body == good or refusal(body) is not None, place
 
 
 def test_corpus_has_a_frame_for_every_error() -> None:
@@ -66,7 +83,11 @@ def test_corpus_has_a_frame_for_every_error() -> None:
     assert len({frame.name for frame in MODELS + HELLOS}) == len(MODELS + HELLOS)
     about_requests = {errors.TooSlow, errors.NoSuchRoute, errors.WrongMethod, errors.Busy}
     about_requests |= {errors.Unauthorised, errors.NoCertificate, errors.PlainHttp, errors.TooManyRequests}
-    assert {frame.error for frame in MODELS} == set(FrameError.__subclasses__()) - about_requests
+    # What only some receivers refuse, and only sometimes: test_admission.py.
+    about_senders = {errors.SignatureRequired, errors.NotAllowed, errors.WrongReceiver}
+    about_senders |= {errors.Replayed, errors.Unasked}
+    others = about_requests | about_senders
+    assert {frame.error for frame in MODELS} == set(FrameError.__subclasses__()) - others
 
 
 def test_refusals_are_one_short_printable_line() -> None:

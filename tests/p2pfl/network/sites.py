@@ -13,7 +13,7 @@ from starlette.types import Message, Scope
 from p2pfl.clock import Clock
 from p2pfl.errors import PeerError
 from p2pfl.gossip.codec import encode_hello, encode_model, encode_weights
-from p2pfl.gossip.messages import Hello, Layout, Model, ModelHead, Sender, Task, TensorSpec, Vector
+from p2pfl.gossip.messages import Hello, Layout, Model, ModelHead, Pull, Sender, Task, TensorSpec, Vector
 from p2pfl.network.app import ASGIApp, make_app
 from p2pfl.network.server import HttpNetwork
 
@@ -48,22 +48,24 @@ def hello(id: str, task: Task = TASK, layout: Layout = LAYOUT) -> Hello:
     return Hello(sender(id), task, layout.fingerprint, 2)
 
 
-def hello_body(id: str = "ann") -> bytes:
-    return encode_hello(hello(id))
+def hello_body(id: str = "ann", task: Task = TASK, layout: Layout = LAYOUT) -> bytes:
+    return encode_hello(hello(id, task, layout))
 
 
 @dataclass
 class Site:
-    """Implements network.app.Service. on_model: called with each model, may raise."""
+    """Implements network.app.Service. on_model, on_head: called with each model and its head, may raise."""
 
     id: str = "bob"
     task: Task = TASK
     layout: Layout = LAYOUT
     etag: str = '"1"'
     on_model: Callable[[Model], None] = lambda model: None
+    on_head: Callable[[ModelHead], None] = lambda head: None
     models: list[tuple[Model, str, int]] = field(default_factory=list)
     hellos: list[tuple[Hello, str, int]] = field(default_factory=list)
     pulls: list[tuple[str, int]] = field(default_factory=list)
+    askers: list[Pull | None] = field(default_factory=list)
     rejected: list[tuple[PeerError, str, str]] = field(default_factory=list)
     state: dict[str, object] = field(default_factory=dict)
     company: bool = True
@@ -77,7 +79,11 @@ class Site:
         self.hellos.append((hello, source, size))
         return encode_hello(Hello(sender(self.id), self.task, self.layout.fingerprint, 7))
 
-    def snapshot(self) -> tuple[str, Chunks]:
+    def admit(self, head: ModelHead) -> None:
+        self.on_head(head)
+
+    def snapshot(self, pull: Pull | None) -> tuple[str, Chunks]:
+        self.askers.append(pull)
         return self.etag, self.frame()
 
     def pulled(self, source: str, size: int) -> None:

@@ -22,7 +22,7 @@ from p2pfl.network.client import PeerClient
 from p2pfl.network.server import HttpNetwork
 from p2pfl.network.transport import TcpTransport
 from tests.p2pfl.gossip import hostile_frames
-from tests.p2pfl.network.sites import BIG, LAYOUT, TASK, Site, app_of, body, frame, hello, hello_body, served
+from tests.p2pfl.network.sites import BIG, LAYOUT, TASK, Site, app_of, body, frame, hello_body, served
 
 Script = Callable[[trio.SocketStream], Awaitable[None]]
 FORM = b"content-type: application/msgpack\r\n"
@@ -207,7 +207,7 @@ async def test_broken_answer(text: bytes, expected: type[PeerError]) -> None:
         with pytest.raises(PeerError):
             await peers.push(url, frame("ann"))
         with pytest.raises(PeerError):
-            await peers.hello(url, hello("ann"))
+            await peers.hello(url, hello_body("ann"))
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 400
 
@@ -233,13 +233,13 @@ async def test_reply_of_another_kind_is_refused() -> None:
             await peers.pull(url, None)
     async with scripted(saying(answer(body("bob")))) as (url, _), client() as peers:
         with pytest.raises(errors.WrongKind):
-            await peers.hello(url, hello("ann"))
+            await peers.hello(url, hello_body("ann"))
 
 
 async def test_long_hello_is_refused() -> None:
     async with scripted(saying(answer(bytes(70_000)))) as (url, _), client() as peers:
         with pytest.raises(errors.TooLarge):
-            await peers.hello(url, hello("ann"))
+            await peers.hello(url, hello_body("ann"))
 
 
 async def test_refusal_has_the_peers_reason_on_one_clean_line() -> None:
@@ -337,7 +337,7 @@ async def test_calls_come_from_the_address_that_was_asked_for() -> None:
     async with served(app_of(site)) as url:
         network = HttpNetwork("127.0.0.1:0", "127.3.2.1")
         client = PeerClient(network.transport(), TASK, LAYOUT)
-        await client.hello(url, hello("ann"))
+        await client.hello(url, hello_body("ann"))
         await client.aclose()
     assert [source for _, source, _ in site.hellos] == ["127.3.2.1"]
 

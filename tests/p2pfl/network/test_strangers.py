@@ -28,7 +28,7 @@ from p2pfl.network.tls import Tls
 from p2pfl.network.transport import TcpTransport
 from tests.p2pfl.network import certified
 from tests.p2pfl.network.certified import OTHER, SECRET, TOKEN, Files
-from tests.p2pfl.network.sites import BIG, LAYOUT, TASK, Site, app_of, body, call, frame, hello, pieces
+from tests.p2pfl.network.sites import BIG, LAYOUT, TASK, Site, app_of, body, call, frame, hello_body, pieces
 from tests.p2pfl.network.test_server import connected, get, post
 
 PAGES = ("/", "/v1/status", "/v1/peers", "/v1/layout", "/readyz")
@@ -143,7 +143,7 @@ async def test_a_body_without_the_token_is_not_read() -> None:
 async def test_nodes_with_one_token_talk() -> None:
     site = Site()
     async with guarding(app_of(site), Security(token=TOKEN)) as url, calling(Security(token=TOKEN)) as peers:
-        await peers.hello(url, hello("ann"))
+        await peers.hello(url, hello_body("ann"))
         assert (await peers.push(url, frame("ann", reply=True))).model is not None
         assert (await peers.pull(url, None))[0].model is not None
     assert len(site.models) == 1
@@ -157,7 +157,7 @@ async def test_a_node_without_the_token_is_told_what_to_do(security: Security) -
         with pytest.raises(
             Refused, match=r"asks for a token; give --token-file|nodes of a network need the same"
         ):
-            await peers.hello(url, hello("ann"))
+            await peers.hello(url, hello_body("ann"))
     assert site.reasons == ["unauthorised"]
     assert site.hellos == []
 
@@ -166,7 +166,11 @@ async def test_a_node_that_asks_nobody_for_the_token_is_not_believed() -> None:
     """Its view may hold addresses that strangers announced, to have our token sent to them."""
     site = Site()
     async with guarding(app_of(site), OPEN) as url, calling(Security(token=TOKEN)) as peers:
-        for ask in (peers.hello(url, hello("ann")), peers.pull(url, None), peers.push(url, frame("ann"))):
+        for ask in (
+            peers.hello(url, hello_body("ann")),
+            peers.pull(url, None),
+            peers.push(url, frame("ann")),
+        ):
             with pytest.raises(
                 BadAnswer, match="strangers can speak through it; start it with the same --token"
             ):
@@ -193,13 +197,13 @@ async def test_the_token_is_in_no_log_and_no_error(caplog: pytest.LogCaptureFixt
     with caplog.at_level(logging.DEBUG):
         async with guarding(app_of(site), Security(token=TOKEN)) as url:
             async with calling(Security(token=TOKEN)) as peers:
-                await peers.hello(url, hello("ann"))
+                await peers.hello(url, hello_body("ann"))
             async with connected(url) as line:
                 await line.send(get("/v1/model", f"authorization: Basic {SECRET}\r\n".encode()))
                 answer = await line.response()
         async with guarding(app_of(site), OPEN) as url, calling(Security(token=TOKEN)) as peers:
             with pytest.raises(BadAnswer) as caught:
-                await peers.hello(url, hello("ann"))
+                await peers.hello(url, hello_body("ann"))
     shown = (
         caplog.text + str(caught.value) + str(answer) + "".join(str(error) for error, _, _ in site.rejected)
     )
@@ -251,7 +255,7 @@ async def test_hypercorn_tells_the_application_that_it_is_https(papers: Papers) 
         guarding(app, papers.security(papers.bob)) as url,
         calling(papers.security(papers.ann)) as peers,
     ):
-        await peers.hello(url, hello("ann"))
+        await peers.hello(url, hello_body("ann"))
     assert schemes == ["https"]
 
 
@@ -288,11 +292,11 @@ async def test_a_client_without_a_certificate_of_ours_is_refused_counted_and_tol
     site = Told()
     async with guarding(app_of(site), papers.security(papers.bob)) as url, calling(client(papers)) as peers:
         with pytest.raises(Unreachable, match=words):
-            await peers.hello(url, hello("eve"))
+            await peers.hello(url, hello_body("eve"))
         assert isinstance(await site.refused(), HandshakeFailed)
         assert [source for _, source, _ in site.rejected] == ["127.0.0.1"]
         async with calling(papers.security(papers.ann)) as others:
-            await others.hello(url, hello("ann"))
+            await others.hello(url, hello_body("ann"))
     assert [each.sender.id for each, _, _ in site.hellos] == ["ann"]
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
@@ -305,7 +309,7 @@ async def test_an_expired_certificate_is_refused(tmp_path: Path) -> None:
     async with guarding(app_of(site), Security(tls=Tls.load(*bob))) as url:
         async with calling(Security(tls=foreign(old, bob))) as peers:
             with pytest.raises(Unreachable, match="says that our certificate has expired"):
-                await peers.hello(url, hello("old"))
+                await peers.hello(url, hello_body("old"))
         assert "expired" in str(await site.refused())
 
 
@@ -317,7 +321,7 @@ async def test_a_peer_is_who_its_host_says(papers: Papers) -> None:
         calling(papers.security(papers.ann)) as peers,
     ):
         with pytest.raises(Unreachable, match="for another host; issue it with --host"):
-            await peers.hello(url, hello("ann"))
+            await peers.hello(url, hello_body("ann"))
     assert site.hellos == []
 
 
@@ -353,7 +357,7 @@ async def test_plain_http_is_told_to_use_tls_and_gets_nothing(papers: Papers) ->
                 assert (response.status, response.reason) == (400, "plain-http")
         async with calling(OPEN) as peers:
             with pytest.raises(Refused, match="speaks TLS only; call https://"):
-                await peers.hello(plain, hello("ann"))
+                await peers.hello(plain, hello_body("ann"))
     assert site.reasons == ["plain-http"] * 3
     assert site.models == []
 
@@ -364,14 +368,14 @@ async def test_a_node_with_tls_calls_no_plain_address(papers: Papers) -> None:
         with pytest.raises(
             PlainHttp, match="is plain HTTP, and this node speaks TLS only; start that one with TLS"
         ):
-            await peers.hello(url, hello("ann"))
+            await peers.hello(url, hello_body("ann"))
     assert site.hellos == []
 
 
 async def test_a_server_without_tls_is_unreachable_over_https(papers: Papers) -> None:
     async with guarding(app_of(Site()), OPEN) as url, calling(papers.security(papers.ann)) as peers:
         with pytest.raises(Unreachable, match="does not speak TLS; start it with --tls-cert"):
-            await peers.hello(url.replace("http:", "https:"), hello("ann"))
+            await peers.hello(url.replace("http:", "https:"), hello_body("ann"))
 
 
 @pytest.mark.parametrize("start", [b"", b"\x16\x03\x01\x02\x00\x01"], ids=["silent", "half a hello"])
@@ -427,7 +431,7 @@ async def test_nonsense_inside_tls_ends_that_connection_alone(
                     break
         await trio.aclose_forcefully(raw)
         async with calling(papers.security(papers.ann)) as peers:
-            await peers.hello(url, hello("ann"))
+            await peers.hello(url, hello_body("ann"))
     assert not caplog.records
 
 
@@ -465,9 +469,9 @@ async def test_token_and_certificate_are_both_asked_for(papers: Papers) -> None:
     async with guarding(app_of(Site()), both) as url:
         async with calling(papers.security(papers.ann)) as peers:
             with pytest.raises(Refused, match="asks for a token"):
-                await peers.hello(url, hello("ann"))
+                await peers.hello(url, hello_body("ann"))
         async with calling(Security(tls=papers.security(papers.ann).tls, token=TOKEN)) as peers:
-            await peers.hello(url, hello("ann"))
+            await peers.hello(url, hello_body("ann"))
 
 
 async def test_shutdown_waits_for_no_handshake(papers: Papers, monkeypatch: pytest.MonkeyPatch) -> None:
