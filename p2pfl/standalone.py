@@ -128,7 +128,7 @@ async def _main(
             _check_same(resume, learner, config)
         node = Node(
             config,
-            id=resume.id if resume else node_id(config.seed),
+            id=(resume.id if resume else "") or node_id(config.seed),
             task=learner.task,
             layout=learner.layout,
             initial=learner.initial_weights(config.training.init_seed),
