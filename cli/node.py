@@ -1,4 +1,4 @@
-"""`p2pfl node`: run a node, or ask one how it is."""
+"""`p2pfl node`: run a node, ask one how it is, take its model out or put one in."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ import typer
 
 from cli import logs
 from cli.options import takes, warn_of_secret
-from p2pfl.config import NodeConfig
+from p2pfl.config import DataConfig, NodeConfig, build
+from p2pfl.errors import ConfigError
 
-app = typer.Typer(help="Run a node, or ask a running one how it is.", rich_markup_mode=None)
+app = typer.Typer(
+    help="Run a node, ask a running one how it is, take its model out or put one in.", rich_markup_mode=None
+)
 
 
 @app.command()
@@ -53,3 +56,61 @@ def show_status(
     shown = status.Credentials(token, token_file, tls_cert, tls_key, tls_ca)
     answer = status.fetch(status.parse_url(url), shown)
     typer.echo(status.as_json(answer) if as_json else status.as_table(answer), nl=as_json)
+
+
+STATE_DIR = typer.Option("--state-dir", help="The node's folder, as given to `p2pfl node start`.")
+
+
+@app.command("export")
+def export_model(
+    file: Annotated[Path, typer.Argument(help="The safetensors file to write.", metavar="FILE")],
+    state_dir: Annotated[str, STATE_DIR],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace FILE if it is there.")] = False,
+) -> None:
+    """Write a node's newest model to a file that PyTorch reads; the node may be running.
+
+    Tensors have the names and shapes of the module's state_dict; metadata say what it was trained for.
+    """
+    logs.configure("warning", as_json=False)
+    from p2pfl import exporting
+
+    model = exporting.export(state_dir, file, overwrite=overwrite)
+    typer.echo(
+        f"wrote {file}: {model.layout.model} of {model.task.name}, {model.layout.size} weights, "
+        f"after round {model.round}"
+    )
+
+
+@app.command("import")
+def import_model(
+    file: Annotated[Path, typer.Argument(help="A safetensors file of named tensors.", metavar="FILE")],
+    state_dir: Annotated[str, STATE_DIR],
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the state that the folder holds.")
+    ] = False,
+    dataset: Annotated[
+        str | None,
+        typer.Option(help="What it was trained for, if FILE does not say so."),
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Which model it is, if FILE does not say so.")] = None,
+    data_dir: Annotated[
+        str | None, typer.Option(help="Where the data set lies.", envvar="P2PFL_DATA", show_envvar=True)
+    ] = None,
+    classes: Annotated[list[str] | None, typer.Option(help="Class names, with --dataset.")] = None,
+    task: Annotated[str | None, typer.Option(help="Name of the task, with --dataset.")] = None,
+) -> None:
+    """Let a node start from given weights: they become round 0 of the state in --state-dir.
+
+    A file that `p2pfl node export` wrote says itself what it is of; for others give --dataset and --model.
+    """
+    logs.configure("warning", as_json=False)
+    from p2pfl import exporting
+
+    if dataset is None and (classes or task):
+        raise ConfigError("--classes and --task say more of a --dataset; give it too")
+    data = None
+    if dataset is not None:
+        keys = {"dataset": dataset, "data_dir": data_dir, "task": task, "classes": ",".join(classes or ())}
+        data = build(DataConfig, keys)
+    state = exporting.import_(state_dir, file, data=data, model=model, overwrite=overwrite)
+    typer.echo(f"{state_dir} starts from {file}: {state.layout.model} of {state.task.name}, round 0")

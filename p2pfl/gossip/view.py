@@ -150,8 +150,13 @@ class View:
             self._drop(self._contacts[url], "")
 
     def remembered(self) -> tuple[KnownPeer, ...]:
-        """Those that answered, for the node's next life."""
-        return tuple(KnownPeer(contact.id, contact.url) for contact in self._answered.values())
+        """Those that answered, for the node's next life: at most `size`, forgotten ones if there is room,
+        the last forgotten first. Who is killed while cut off from all others finds back all the same."""
+        known = {contact.id: contact.url for contact in self._answered.values()}
+        for entry in reversed(self.forgotten()):
+            if len(known) < self._size and entry.url != self._own_url:
+                known.setdefault(entry.id, entry.url)
+        return tuple(KnownPeer(id, url) for id, url in known.items())
 
     def remember(self, peers: Iterable[KnownPeer]) -> None:
         """In a former life these answered at these addresses; they are called again. Fixed peers: nobody."""

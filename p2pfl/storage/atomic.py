@@ -10,15 +10,16 @@ NEW = ".new"  # ends the name of what is not whole yet
 DAMAGED = ".damaged"  # ends the name of what was set aside
 
 
-def replace(path: Path, content: bytes) -> None:
+def replace(path: Path, content: bytes, mode: int = 0o600) -> None:
     """`path` holds `content`, on the disk, when this returns; after a crash at any moment, the old or new.
 
-    Private to the user: weights tell of the data, and keys are secret. After an OSError `path` is as it was.
+    Private to the user, unless `mode` says otherwise: weights tell of the data, and keys are secret.
+    After an OSError `path` is as it was.
     A crash may leave a file of the same name with NEW at its end, which means nothing.
     """
     new = path.with_name(path.name + NEW)
     try:
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()

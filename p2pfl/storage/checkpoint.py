@@ -111,12 +111,15 @@ def decode(content: bytes) -> Checkpoint:
 def read_safetensors(content: bytes) -> tuple[dict[str, npt.NDArray[np.float32]], dict[str, str]]:
     """Named float32 tensors (the caller's own) and metadata. SafetensorError or ValueError if it is neither.
 
+    Integer tensors are left out: they have no place in a vector of weights (p2pfl/learning/weights.py).
     The bytes were read, not mapped: a disk that fails under a mapped file ends the process.
     """
     tensors = {}
     for name, part in deserialize(content):  # type: ignore[no-untyped-call]
+        if part["dtype"][0] in "IUB" and part["dtype"] != "BF16":
+            continue
         if part["dtype"] != "F32":
-            raise ValueError(f"its tensor {name!r} is {part['dtype']}, not F32")
+            raise ValueError(f"its tensor {name!r} is {part['dtype']}; convert it to F32")
         tensors[name] = np.frombuffer(part["data"], "<f4").astype(np.float32).reshape(part["shape"])
     length = int.from_bytes(content[:8], "little")  # deserialize() has checked it
     return tensors, json.loads(content[8 : 8 + length]).get("__metadata__") or {}

@@ -351,7 +351,7 @@ def test_a_remembered_peer_is_forgotten_as_any_that_answered_once():
     for _ in range(FORGET_AFTER - 1):
         assert v.failed(contact, "refused", 0.0) == ""
     assert v.failed(contact, "refused", 0.0) == "refused"
-    assert v.remembered() == ()
+    assert v.contacts() == []
 
 
 def test_a_remembered_address_may_have_another_tenant_now():
@@ -382,3 +382,15 @@ def test_fixed_peers_are_told_anew_in_each_life():
     v = view(configured=(url(1),), fixed=True)
     v.remember([KnownPeer("a", url(2))])
     assert [c.url for c in v.contacts()] == [url(1)]
+
+
+def test_of_whom_a_view_forgot_the_last_are_remembered_while_there_is_room():
+    v = view(size=4)
+    meet(v, 4)
+    for i in range(3):
+        v.gone(f"id{i}")
+    assert v.remembered() == tuple(KnownPeer(f"id{i}", url(i)) for i in (3, 2, 1, 0))
+    v.announced("id4", url(4), SOURCE)
+    (contact,) = (c for c in v.contacts() if c.url == url(4))
+    v.answered(contact, "id4", SOURCE)
+    assert v.remembered() == tuple(KnownPeer(f"id{i}", url(i)) for i in (3, 4, 2, 1))
