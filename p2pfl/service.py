@@ -145,6 +145,8 @@ class NodeService:
             "data_fingerprint": self._data_fingerprint,
             "storage": self.storage.as_dict() if self.storage is not None else None,
             "peers": self.peers(),
+            "callers": self._callers(),
+            "health": gossip.membership.health,
             "signs": gossip.signs,
             "requires_signatures": gossip.admission.require_signed,
             "unverified": list(self._unverified),
@@ -153,7 +155,18 @@ class NodeService:
         }
 
     def peers(self) -> list[dict[str, object]]:
-        return [contact.as_dict() for contact in self._gossip.view.contacts()]
+        """standing: what this node holds of it, None of one that has not answered yet."""
+        standing = self._gossip.membership.standing
+        return [
+            contact.as_dict() | {"standing": standing(contact.id)} for contact in self._gossip.view.contacts()
+        ]
+
+    def _callers(self) -> list[dict[str, object]]:
+        """Members that call us and cannot be called."""
+        return [
+            {"id": member.id, "standing": member.standing, "node_state": member.state}
+            for member in self._gossip.membership.uncallable()
+        ]
 
     def _served(self, mode: Mode, sender: Sender, source: str, received: int, sent: int) -> None:
         contact = self._gossip.view.known(sender.id)

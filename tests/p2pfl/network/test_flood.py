@@ -146,7 +146,7 @@ async def test_memory_is_flat_whoever_takes_no_answer() -> None:
     """Each answer is a view of one snapshot: many that nobody reads cost little more than one."""
     site = Site(layout=BIG)
     kept = site.frame()
-    site.snapshot = lambda: ('"1"', kept)  # type: ignore[method-assign]
+    site.snapshot = lambda pull: ('"1"', kept)  # type: ignore[method-assign]
     async with guarding(app_of(site), Security()) as url, AsyncExitStack() as stack:
         await hold(stack, url, "127.0.0.2", 1, get("/v1/model"))
         tracemalloc.start()
