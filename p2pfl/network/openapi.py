@@ -150,7 +150,7 @@ def _refusal(name: str) -> dict[str, object]:
 
 def _operation(page: Page) -> dict[str, object]:
     operation, summary, schema, others = page
-    busy = {"$ref": "#/components/responses/Busy"}
+    busy: dict[str, object] = {"$ref": "#/components/responses/Busy"}
     if "503" in others:  # there the same status has two meanings, told apart by the media type
         both: Any = others["503"]
         busy = {
