@@ -211,7 +211,7 @@ class SecurityConfig:
         False, "Show status, peers, layout and health also to those without token or certificate."
     )
     max_requests: float = option(
-        1000.0, "Requests a second that one address may make, twice as many at once; 0: any number."
+        500.0, "Requests a second that one address may make, four times as many at once; 0: any number."
     )
     max_megabytes: float = option(
         250.0, "Megabytes a second that one address may send or fetch, 2 GB at once; 0: any amount."

@@ -34,7 +34,8 @@ from netsim import scenario_file
 from p2pfl.config import NodeConfig, build, flatten
 
 ROOT = Path(__file__).parents[1]
-DOCS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+SECURITY = ROOT / "SECURITY.md"
+DOCS = [ROOT / "README.md", ROOT / "CHANGELOG.md", SECURITY, *sorted((ROOT / "docs").rglob("*.md"))]
 PAGES = [*DOCS, ROOT / "CONTRIBUTING.md"]  # which has other programs' flags
 DESIGN = ROOT / "docs" / "design.md"
 PACKAGES = ("p2pfl", "netsim", "cli")
@@ -343,3 +344,25 @@ def test_design_has_the_figures_of_the_code(design: str) -> None:
         assert getattr(module, name) == value, f"design.md: {name} in {path} is {getattr(module, name)}"
     named = {code for code in CODE.findall(prose(DESIGN)) if re.fullmatch(r"[A-Z]+(_[A-Z]+)*", code)}
     assert named == {name for _, name, _, _ in rows}
+
+
+# -- SECURITY.md: every defence has its test
+
+
+def test_every_defence_names_tests_that_exist() -> None:
+    tests = {name for path in (ROOT / "tests").rglob("test_*.py") for name in its_tests(path)}
+    rows = re.findall(
+        r"^\|.*\|$", SECURITY.read_text(encoding="utf-8").partition("## Abuse")[2], re.MULTILINE
+    )
+    defences = [row for row in rows if not re.match(r"\| idea |\|-", row)]
+    assert len(defences) > 20
+    for row in defences:
+        named = re.findall(r"`(test_\w+)`", row.split("|")[3])
+        assert named, f"SECURITY.md: no test for {row.split('|')[1].strip()!r}"
+        assert not set(named) - tests, f"SECURITY.md names {sorted(set(named) - tests)}"
+
+
+def its_tests(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
+            yield node.name

@@ -34,7 +34,7 @@ CERTIFIED = "p2pfl.certificate"
 
 RESERVED = "p2pfl.reserved"
 """Key of a scope's state: the connection is one of those that are kept for pages."""
-BURST_SECONDS = 2.0
+BURST_SECONDS = 4.0
 """Of requests, that may be made at once."""
 LEAST_BURST = 8.0
 """As many at once in any case: a node that comes back has a few things to say."""

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from p2pfl import __version__
 from p2pfl.errors import FrameError, NoSuchRoute, WrongMethod
-from p2pfl.network import problems
+from p2pfl.network import openapi, problems
 from p2pfl.network.service import Service
 
 
@@ -48,9 +48,12 @@ class Pages:
         ready = self._service.ready()
         return JSONResponse({"ready": ready}, status_code=200 if ready else 503)
 
+    async def openapi(self, request: Request) -> Response:
+        return JSONResponse(openapi.document())
+
     async def index(self, request: Request) -> Response:
         return PlainTextResponse(
-            f"p2pfl {__version__}: a gossip-learning node; see /v1/status and /v1/layout\n"
+            f"p2pfl {__version__}: a gossip-learning node; see /v1/status and /openapi.json\n"
         )
 
     async def refuse(self, request: Request, error: Exception) -> Response:

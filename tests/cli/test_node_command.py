@@ -199,3 +199,54 @@ def test_file_of_other_bytes_is_named(run: Run, tmp_path: Path) -> None:
 def test_bad_flag_beside_a_good_file_does_not_blame_the_file(run: Run, toml: Callable[[str], str]) -> None:
     result = run("node", "start", "--config", toml("rounds = 3"), "--fanout", "0")
     assert error_line(result).startswith("fanout must be at least 1")
+
+
+TOKEN = "correct-horse-battery-staple"
+
+
+def test_a_token_on_the_command_line_is_warned_of(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    configs: list[NodeConfig] = []
+    monkeypatch.setattr(standalone, "start", lambda config, reload: configs.append(config))
+    for given in (
+        run("node", "start", "--token", TOKEN),
+        run("node", "status", "127.0.0.1:1", "--token", TOKEN),
+    ):
+        assert "p2pfl: warning: other users of this machine can read --token" in given.stderr
+        assert "--token-file, or set P2PFL_TOKEN" in given.stderr
+        assert TOKEN not in given.output
+    monkeypatch.setenv("P2PFL_TOKEN", TOKEN)
+    assert run("node", "start").output == ""
+    assert [config.security.token for config in configs] == [TOKEN, TOKEN]
+
+
+def test_a_token_comes_from_one_place(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("P2PFL_TOKEN", TOKEN)
+    result = run("node", "start", "--token-file", "any")
+    assert (result.exit_code, error_line(result)) == (2, "give the token or token-file, not both")
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "message"),
+    [
+        (["--tls-cert", "c"], 2, "tls-cert alone would not give mutual TLS; give --tls-cert, --tls-key and"),
+        (["--tls-cert", "c", "--tls-key", "k", "--tls-ca", "a"], 1, "cannot read c: No such file"),
+        (["--token-file", "missing"], 1, "cannot read missing: No such file"),
+        (["--max-requests", "-1"], 2, "max-requests must be 0"),
+    ],
+)
+def test_what_cannot_keep_strangers_out_does_not_start(
+    run: Run, flags: list[str], code: int, message: str
+) -> None:
+    """Nothing is loaded, and nothing listens: there is no way on without TLS or token."""
+    result = run("node", "start", *flags)
+    assert result.exit_code == code
+    assert message in error_line(result)
+    assert "listening" not in result.output
+
+
+def test_a_weak_token_does_not_start(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("P2PFL_TOKEN", "hunter2")
+    result = run("node", "start")
+    assert result.exit_code == 1
+    assert "the token is too easy to guess" in error_line(result)
+    assert "hunter2" not in result.output

@@ -177,6 +177,17 @@ async def test_a_node_that_asks_nobody_for_the_token_is_not_believed() -> None:
                 await ask
 
 
+async def test_a_stranger_who_announces_an_address_gets_no_token() -> None:
+    """His hello is refused before anybody reads which address it names; so nobody calls it."""
+    site = Site()
+    async with guarding(app_of(site), Security(token=TOKEN)) as url, calling(OPEN) as stranger:
+        with pytest.raises(Refused):
+            await stranger.hello(url, hello("eve"))
+        with pytest.raises(Refused):
+            await stranger.push(url, frame("eve"))
+    assert (site.hellos, site.models) == ([], [])
+
+
 async def test_pages_are_open_with_public_status_and_nothing_else() -> None:
     site = Site()
     security = Security(token=TOKEN, public_status=True)

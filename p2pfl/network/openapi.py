@@ -1,0 +1,198 @@
+"""The OpenAPI document of a node's JSON routes, which it serves at /openapi.json.
+
+The msgpack routes, over which nodes exchange models, are in docs/protocol.md: OpenAPI has no words for them.
+Objects may get more properties: clients ignore what they do not know.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, get_args
+
+from p2pfl import __version__
+from p2pfl.gossip.messages import NodeState
+from p2pfl.network import problems
+
+JSON = "application/json"
+COUNT = {"type": "integer", "minimum": 0}
+TEXT = {"type": "string"}
+NUMBER = {"type": "number"}
+MAYBE_NUMBER = {"type": ["number", "null"]}
+DIGEST = {"type": "string", "pattern": "^[0-9a-f]{32}$"}
+
+
+def _object(description: str, **properties: object) -> dict[str, object]:
+    """A schema of an object that has all of these properties, and perhaps more."""
+    return {
+        "type": "object",
+        "description": description,
+        "properties": properties,
+        "required": list(properties),
+    }
+
+
+def _array(items: object) -> dict[str, object]:
+    return {"type": "array", "items": items}
+
+
+def _the(name: str) -> dict[str, object]:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+SCHEMAS: dict[str, dict[str, object]] = {
+    "Problem": _object(
+        "Why a request was refused (RFC 9457).",
+        type={"type": "string", "pattern": f"^{problems.URN}[a-z][a-z0-9-]*$"},
+        title=TEXT,
+        status={"type": "integer", "minimum": 400, "maximum": 599},
+        detail={"type": "string", "description": "One line for people: what is wrong and what to do."},
+    ),
+    "Task": _object(
+        "What is learnt. Nodes exchange only if all of it is equal.",
+        name=TEXT,
+        classes={**_array(TEXT), "description": "In the order of the labels 0, 1, ..."},
+        input_shape=_array({"type": "integer", "minimum": 1}),
+        mean={**_array(NUMBER), "description": "Of each channel; inputs are (x - mean) / std."},
+        std=_array(NUMBER),
+    ),
+    "Tensor": _object("A part of the flat vector.", name=TEXT, shape=_array(COUNT), dtype=TEXT),
+    "Layout": _object(
+        "What the numbers of the flat vector mean: what a client of another make needs.",
+        task=_the("Task"),
+        task_digest=DIGEST,
+        model=TEXT,
+        tensors=_array(_the("Tensor")),
+        size={**COUNT, "description": "Elements of the flat vector."},
+        fingerprint=DIGEST,
+    ),
+    "Peer": _object(
+        "A node that this one knows.",
+        id={"type": "string", "description": 'What it answered as; "" before that.'},
+        name=TEXT,
+        url=TEXT,
+        state={"type": "string", "description": "How it stands: new, live, unreachable, refused."},
+        node_state={"type": ["string", "null"], "enum": [*get_args(NodeState), None]},
+        round=COUNT,
+        bytes_in=COUNT,
+        bytes_out=COUNT,
+        exchanges_in=COUNT,
+        exchanges_out=COUNT,
+        failures={**COUNT, "description": "In a row."},
+        detail={"type": "string", "description": "What was wrong when it was called last."},
+    ),
+    "Refusal": _object("Something that was refused.", reason=TEXT, source=TEXT, peer=TEXT, detail=TEXT),
+    "Status": _object(
+        "A node. round, age, loss and accuracy belong to one completed round.",
+        id=TEXT,
+        name=TEXT,
+        url=TEXT,
+        state={"type": "string", "enum": list(get_args(NodeState))},
+        round=COUNT,
+        age={
+            "type": ["number", "null"],
+            "description": "Training samples that the model's lineage has seen.",
+        },
+        loss=MAYBE_NUMBER,
+        accuracy=MAYBE_NUMBER,
+        version={**COUNT, "description": "Of the published snapshot."},
+        task=_the("Task"),
+        task_digest=DIGEST,
+        model=TEXT,
+        fingerprint=DIGEST,
+        parameters=COUNT,
+        samples=COUNT,
+        data_fingerprint=TEXT,
+        peers=_array(_the("Peer")),
+        rejected={"type": "object", "additionalProperties": COUNT, "description": "Refusals by reason."},
+        refusals=_array(_the("Refusal")),
+    ),
+    "Alive": _object("The node's process answers.", healthy={"const": True}),
+    "Ready": _object("Whether the node has company.", ready={"type": "boolean"}),
+}
+
+Page = tuple[str, str, dict[str, object], dict[str, object]]
+
+PAGES: dict[str, Page] = {  # path -> (operation, summary, schema of 200, other answers in JSON)
+    "/healthz": ("health", "Is the process alive? Always open.", _the("Alive"), {}),
+    "/readyz": (
+        "readiness",
+        "Does the node know a live peer?",
+        _the("Ready"),
+        {"503": {"description": "It knows none.", "content": {JSON: {"schema": _the("Ready")}}}},
+    ),
+    "/v1/status": ("status", "What the node does, and what it refused.", _the("Status"), {}),
+    "/v1/peers": ("peers", "Whom the node knows.", _array(_the("Peer")), {}),
+    "/v1/layout": ("layout", "Task and layout of the model.", _the("Layout"), {}),
+    "/openapi.json": ("openapi", "This document.", {"type": "object", "required": ["openapi", "paths"]}, {}),
+}
+
+REFUSALS = {
+    "Unauthorised": "The network has a token, and the request does not show it.",
+    "NoCertificate": "Only clients with a certificate may see this page.",
+    "NoSuchRoute": "There is no such path.",
+    "WrongMethod": "The path takes other methods.",
+    "TooManyRequests": "More than one address may ask; Retry-After says when it may again.",
+    "Busy": "Too many others are served; Retry-After says when to try again.",
+}
+WITH_RETRY_AFTER = ("TooManyRequests", "Busy")
+
+
+def _refusal(name: str) -> dict[str, object]:
+    answer: dict[str, object] = {
+        "description": REFUSALS[name],
+        "content": {problems.MEDIA_TYPE: {"schema": _the("Problem")}},
+    }
+    if name in WITH_RETRY_AFTER:
+        seconds = {"type": "integer", "minimum": 1}
+        answer["headers"] = {"Retry-After": {"schema": seconds, "description": "Seconds."}}
+    return answer
+
+
+def _operation(page: Page) -> dict[str, object]:
+    operation, summary, schema, others = page
+    busy: dict[str, object] = {"$ref": "#/components/responses/Busy"}
+    if "503" in others:  # there the same status has two meanings, told apart by the media type
+        both: Any = others["503"]
+        busy = {
+            "description": f"{both['description']} Or: {REFUSALS['Busy']}",
+            "content": {**both["content"], problems.MEDIA_TYPE: {"schema": _the("Problem")}},
+        }
+    return {
+        "operationId": operation,
+        "summary": summary,
+        "responses": {
+            "200": {"description": summary, "content": {JSON: {"schema": schema}}},
+            "401": {"$ref": "#/components/responses/Unauthorised"},
+            "403": {"$ref": "#/components/responses/NoCertificate"},
+            "404": {"$ref": "#/components/responses/NoSuchRoute"},
+            "405": {"$ref": "#/components/responses/WrongMethod"},
+            "429": {"$ref": "#/components/responses/TooManyRequests"},
+            "503": busy,
+        },
+    }
+
+
+@cache
+def document() -> dict[str, object]:
+    """The whole of it; not to be modified."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "p2pfl node",
+            "version": __version__,
+            "description": "The pages of a gossip-learning node for people and tools.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        # A node asks for neither, for one of them, or for both, as it was started.
+        "security": [{}, {"token": []}, {"certificate": []}, {"token": [], "certificate": []}],
+        "paths": {path: {"get": _operation(page)} for path, page in PAGES.items()},
+        "components": {
+            "schemas": SCHEMAS,
+            "responses": {name: _refusal(name) for name in REFUSALS},
+            "securitySchemes": {
+                "token": {"type": "http", "scheme": "bearer", "description": "The network's shared secret."},
+                "certificate": {"type": "mutualTLS", "description": "Of an authority that the node trusts."},
+            },
+        },
+    }
