@@ -28,6 +28,9 @@ PATIENCE = 30.0
 """Seconds for one exchange, or one blow; a node that says nothing for so long is counted as silent."""
 PIECE = 1 << 18
 """Bytes sent or received at a time."""
+DAWDLE = 0.9
+"""Share of the flood in which bodies are slow: so no client leaves in the very moment at which the node has
+had enough, after a minute, when it could be counted either way."""
 TRICKLE = 1.0
 """Seconds between the bytes of a slow body."""
 
@@ -223,7 +226,7 @@ class Flood:
 
     async def _dawdle(self, source: str) -> None:
         """A body that takes as long as the node lets it: a byte now and then."""
-        end = trio.current_time() + self._seconds
+        end = trio.current_time() + DAWDLE * self._seconds
         while trio.current_time() < end:
             answer: Answer | None = None
             try:
