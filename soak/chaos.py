@@ -53,8 +53,8 @@ YOUNG = 60.0
 LEAST_ACCURACY, LEAST_SMALL = 0.95, 0.5
 MOST_GROWTH, MOST_SOCKETS_EACH = 50.0, 4
 """MB over a life; sockets at the end for each other node: kept connections of both directions."""
-PATIENCE = 60.0
-"""Seconds for an answer at the end."""
+PATIENCE, ASK = 60.0, 0.5
+"""Seconds for a node's answer at the end, and between asking it again."""
 
 
 @dataclass
@@ -218,12 +218,16 @@ async def _look(nodes: list[NodeProcess], record: Record) -> None:
 
 
 async def _status(node: NodeProcess) -> dict[str, Any] | None:
-    """What it says of itself; None if it says nothing."""
-    async with httpx.AsyncClient(timeout=PATIENCE, trust_env=False) as client:
-        try:
-            status: dict[str, Any] = (await client.get(f"{node.url}/v1/status")).json()
-        except (httpx.HTTPError, ValueError):
-            return None
+    """What it says of itself, once it has evaluated its model in this life; None if it says nothing."""
+    status: dict[str, Any] | None = None
+    with trio.move_on_after(PATIENCE):
+        async with httpx.AsyncClient(timeout=PATIENCE, trust_env=False) as client:
+            while status is None or status["accuracy"] is None:
+                try:
+                    status = (await client.get(f"{node.url}/v1/status")).json()
+                except (httpx.HTTPError, ValueError):
+                    return None
+                await trio.sleep(ASK)
     return status
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 
 from soak.figures import Figure, at_least, at_most, explains, none_of
+from soak.kills import run
 from soak.options import Options
 
 KILLS, FEW = 100, 10
@@ -14,7 +14,7 @@ KILLS, FEW = 100, 10
 def measure(options: Options) -> Iterator[Figure]:
     """The figures of `python -m soak kills`."""
     asked = FEW if options.small else KILLS
-    found = importlib.import_module("soak.kills").run(asked, options.seed, options.folder)
+    found = run(asked, options.seed, options.folder)
     yield at_least("kills: lives ended by SIGKILL", found.kills, asked)
     yield none_of("kills: corrupt states, wrong restarts", list(found.faults))
     yield at_most("kills: completed rounds lost by a kill", found.lost, 1)

@@ -54,7 +54,7 @@ def test_nodes_that_do_not(made: Result, misses: str) -> None:
     assert missed(made) == [misses]
 
 
-@pytest.mark.xdist_group("nodes")
+@pytest.mark.xdist_group("soak")
 @pytest.mark.skipif(sys.platform != "linux", reason="real node processes need Linux")
 def test_three_real_nodes_bear_a_few_faults(tmp_path: Path) -> None:
     found = {

@@ -92,7 +92,7 @@ def test_only_errors_of_a_log_count() -> None:
     ]
 
 
-@pytest.mark.xdist_group("nodes")
+@pytest.mark.xdist_group("soak")
 @pytest.mark.skipif(sys.platform != "linux", reason="real node processes need Linux")
 def test_a_small_flood_of_a_real_node(tmp_path: Path) -> None:
     found = {

@@ -64,8 +64,8 @@ def a_length_that_is_not_checked(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(compress.Codec, "length_fits", lambda self, length, size: True)
 
 
-def an_id_of_any_type(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(fields, "_id", lambda key, value: value[:64])
+def texts_of_any_type(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(fields, "_text", lambda key, value, most, least=0: value[:most])
 
 
 @pytest.mark.parametrize("plant", [an_error_of_python, a_length_that_is_not_checked])
@@ -78,7 +78,7 @@ def test_a_planted_bug_is_found_by_the_generator(plant: Any, monkeypatch: pytest
 
 
 def test_a_planted_bug_is_found_by_hypothesis(monkeypatch: pytest.MonkeyPatch) -> None:
-    an_id_of_any_type(monkeypatch)
+    texts_of_any_type(monkeypatch)
     assert of_hypothesis(0, 200).wrong
 
 
