@@ -105,8 +105,8 @@ def show(
 
     if (file is None) == (state_dir is None):
         raise ConfigError(
-            "give what to show: a certificate or key, for example p2pfl keys show node1/cert.pem, or a node, "
-            "for example p2pfl keys show --state-dir state"
+            "give the certificate or key to show, for example: p2pfl keys show node1/cert.pem; or a node's "
+            "state directory: p2pfl keys show --state-dir state"
         )
     if file is None:
         assert state_dir is not None

@@ -19,10 +19,8 @@ from p2pfl.config import GossipMode
 from p2pfl.errors import (
     BadAnswer,
     FrameError,
-    NotAllowed,
     PeerError,
     Refused,
-    SignatureRequired,
     TimedOut,
     Unreachable,
     WrongLayout,
@@ -41,7 +39,7 @@ HELLO_BYTES = 4096
 # Longest wait, in seconds, for requests under way when the node leaves.
 LAST_CALLS = 1.0
 # Reasons for which a node will never talk to us as we are.
-INCOMPATIBLE = (WrongTask.reason, WrongLayout.reason, NotAllowed.reason, SignatureRequired.reason)
+INCOMPATIBLE = (WrongTask.reason, WrongLayout.reason)
 
 
 class Courier:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from p2pfl.gossip.admission import parse_allowed
 from p2pfl.network import certificates
 from p2pfl.network.tls import Tls
 from p2pfl.network.tokens import Token
@@ -95,3 +96,30 @@ def test_an_authority_is_not_overwritten(run: Run) -> None:
     before = Path("ca/ca.key").read_bytes()
     assert "is there already" in error_line(run("keys", "ca"))
     assert Path("ca/ca.key").read_bytes() == before
+
+
+def test_an_identity_is_made_once_and_shown(run: Run) -> None:
+    made = run("keys", "identity", "--state-dir", "state")
+    assert (made.exit_code, made.stderr) == (0, "")
+    label, id = made.stdout.splitlines()[0].split()
+    assert label == "identity"
+    assert parse_allowed(f"{id} this node", "list") == {id: "this node"}
+    assert run("keys", "show", "--state-dir", "state").stdout == made.stdout
+    assert stat.S_IMODE(Path("state/identity.json").stat().st_mode) == 0o600
+    again = run("keys", "identity", "--state-dir", "state")
+    assert again.exit_code == 1
+    assert "already" in error_line(again)
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "said"),
+    [
+        (["--state-dir", "nothing"], 1, "there is no identity in nothing"),
+        ([], 2, "give the certificate or key to show"),
+        (["cert.pem", "--state-dir", "state"], 2, "give the certificate or key to show"),
+    ],
+)
+def test_what_cannot_be_shown_is_one_line(run: Run, flags: list[str], code: int, said: str) -> None:
+    result = run("keys", "show", *flags)
+    assert result.exit_code == code
+    assert said in error_line(result)

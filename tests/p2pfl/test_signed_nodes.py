@@ -97,7 +97,10 @@ async def test_who_does_not_sign_is_refused_where_signatures_are_required() -> N
         assert await refusal(client.hello(village.url(0), greeting)) == "signature-required"
         assert await refusal(client.pull(village.url(0), None)) == "signature-required"
     assert not a.events(Merged) + b.events(Merged)
-    assert {peer["state"] for peer in [*a.node.service.peers(), *b.node.service.peers()]} == {"refused"}
+    for villager in (a, b):
+        (peer,) = villager.node.service.peers()
+        assert peer["state"] == "new"
+        assert "which is required here" in peer["detail"]
     assert a.node.service.status()["rejected"]["signature-required"] > 3
 
 
@@ -115,7 +118,8 @@ async def test_who_is_not_on_the_list_is_refused() -> None:
         friends
     )
     assert a.node.service.status()["rejected"] == {"not-allowed": len(a.events(Rejected))}
-    assert {peer["state"] for peer in eve.node.service.peers()} == {"refused"}
+    assert {peer["state"] for peer in eve.node.service.peers()} == {"new"}
+    assert all("not on the list" in peer["detail"] for peer in eve.node.service.peers())
 
 
 async def test_what_was_said_once_cannot_be_said_again_or_to_others() -> None:
