@@ -154,6 +154,8 @@ def as_table(status: Status) -> str:
         console.print(Text(f"rejected: {one_line(counts)}"))
         for refusal in refusals[-SHOWN_REFUSALS:]:
             console.print(Text(one_line(f"  {refusal.get('source')}: {refusal.get('detail')}")))
+    for line in _storage(status.get("storage")):
+        console.print(Text(one_line(line)))
     peers = [peer for peer in status["peers"] if isinstance(peer, dict)]
     if unverified := _unverified(status, peers):
         console.print(Text(f"unverified: {one_line(', '.join(unverified))}"))
@@ -187,6 +189,22 @@ def _unverified(status: Status, peers: list[dict[str, Any]]) -> list[str]:
     senders = status.get("unverified")
     others = senders if isinstance(senders, list) else []
     return named + [str(sender) for sender in others if str(sender) not in ids]
+
+
+def _storage(storage: object) -> list[str]:
+    """What a person needs to know of a node's disk: what is safe, and what went wrong."""
+    if not isinstance(storage, dict):
+        return []
+    round, lost = storage.get("round"), storage.get("lost_lines")
+    lines = ["nothing is saved" if round is None else f"saved: round {round}"]
+    if storage.get("problem"):
+        lines.append(f"not saved since: {storage['problem']} ({storage.get('failures')} times)")
+    if lost:
+        lines.append(f"journal: {lost} lines could not be written")
+    damaged = storage.get("damaged")
+    for entry in damaged if isinstance(damaged, list) else []:
+        lines.append(f"damaged and set aside: {entry}")
+    return lines
 
 
 def _megabytes(size: object) -> str:

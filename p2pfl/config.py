@@ -262,6 +262,9 @@ class NodeConfig:
     state_dir: str | None = option(
         None, "Folder that keeps weights, optimiser state, round, identity and peers over restarts."
     )
+    checkpoint_every: int = option(
+        1, "Save to --state-dir after every N-th round; up to N rounds are lost if the node is killed."
+    )
     journal: str | None = option(None, "File to append every event to, as JSON lines.")
     require_signed: bool = option(False, "Take nothing from nodes that do not sign what they say.")
     allow: str | None = option(
@@ -303,6 +306,7 @@ class NodeConfig:
             )
         check(0 <= self.wait < float("inf"), "wait must be 0 or more seconds")
         check(0 <= self.linger < float("inf"), "linger must be 0 or more seconds")
+        check(self.checkpoint_every >= 1, "checkpoint-every must be at least 1")
         check(self.threads >= 1, "threads must be at least 1")
         check(self.seed is None or self.seed >= 0, "seed must be 0 or more")
         check(len(self.name) <= 64, "name must have at most 64 characters")

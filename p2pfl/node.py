@@ -112,7 +112,7 @@ class Node:
         self._clock = clock
         self._rng = rng
         self._probing = rng.spawn(1)[0]  # or probes would change what is trained with
-        self._checkpointer = Checkpointer(self.gossip, save, observe, storage)
+        self._checkpointer = Checkpointer(self.gossip, save, observe, storage, config.checkpoint_every)
         self._observe = observe
         self._optimiser: Vector = np.empty(0, np.float32)
         self._resumed = resume is not None
@@ -180,6 +180,7 @@ class Node:
     async def _say_farewell(self, prober: Prober, scope: trio.CancelScope) -> None:
         await self._leaving.wait()
         await self._part(prober)
+        await self._checkpointer.finish(self._optimiser)
         scope.cancel()
 
     async def _part(self, prober: Prober) -> None:
@@ -254,7 +255,7 @@ class Node:
         else:
             self.service.score = Score(self.gossip.round, self.gossip.age)
         self._observe(RoundCompleted(self.gossip.round, self.gossip.age))
-        await self._checkpointer.try_to_save(self._optimiser)
+        await self._checkpointer.round_completed(self._optimiser)
 
     def _learnt(self, result: FitResult) -> None:
         """Take over what training gave, unless it diverged: then the node keeps the model it had."""

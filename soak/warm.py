@@ -8,6 +8,7 @@ nothing of another's but imported code, and dies with this one, which ends when 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -20,23 +21,25 @@ from p2pfl import standalone
 from p2pfl.config import NodeConfig, build
 from p2pfl.errors import P2pflError
 
+log = logging.getLogger(__name__)
+
 
 def main() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel buries the nodes
     for line in sys.stdin:
         keys: dict[str, Any] = json.loads(line)
-        log = keys.pop("log")
+        path = Path(keys.pop("log"))
         pid = os.fork()
         if pid == 0:
-            _live(keys, Path(log))
+            _live(keys, path)
         print(f"forked {pid}", flush=True)
 
 
-def _live(keys: dict[str, Any], log: Path) -> None:
+def _live(keys: dict[str, Any], path: Path) -> None:
     """A node's whole life; does not return."""
     die_with_parent()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    with log.open("ab", buffering=0) as file:
+    with path.open("ab", buffering=0) as file:
         os.dup2(file.fileno(), sys.stderr.fileno())
     os.dup2(os.open(os.devnull, os.O_RDONLY), sys.stdin.fileno())
     code = 1
@@ -46,6 +49,8 @@ def _live(keys: dict[str, Any], log: Path) -> None:
         code = standalone.start(config)
     except P2pflError as error:
         print(f"p2pfl: error: {error}", file=sys.stderr, flush=True)
+    except Exception:
+        log.exception("a node ended by a bug")
     finally:
         os._exit(code)
 

@@ -157,7 +157,7 @@ class StateDirectory:
             self._database.damage = ""
 
     def _unwritable(self, error: OSError) -> StorageError:
-        cure = "free some, or " if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        cure = "free some space, or " if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
         return StorageError(
             f"the state directory {self._folder} cannot be written to: {error.strerror}; "
             f"{cure}choose another with --state-dir"

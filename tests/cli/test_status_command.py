@@ -38,6 +38,8 @@ ANSWER: dict[str, Any] = {
     "rejected": {"wrong-task": 2, "truncated": 1},
 }
 
+STORAGE: dict[str, Any] = {"round": 3, "failures": 0, "problem": "", "lost_lines": 0, "damaged": []}
+
 Serve = Callable[..., None]
 
 
@@ -214,3 +216,36 @@ def test_garbage_for_a_url_is_a_usage_error(run: Run, url: str) -> None:
     assert "is not http://HOST:PORT" in error_line(result)
     with pytest.raises(ConfigError):
         status.parse_url(url)
+
+
+@pytest.mark.parametrize(
+    ("storage", "shown", "hidden"),
+    [
+        (None, [], ["saved"]),
+        (STORAGE, ["saved: round 3\n"], ["not saved", "journal", "damaged"]),
+        (STORAGE | {"round": None, "lost_lines": 2}, ["nothing is saved\n", "journal: 2 lines could"], []),
+        (
+            STORAGE | {"failures": 4, "problem": "No space left on device"},
+            ["saved: round 3\n", "not saved since: No space left on device (4 times)\n"],
+            [],
+        ),
+        (
+            STORAGE
+            | {"damaged": ["state.db: file is not a\x1b[31m database", "checkpoint-2.safetensors: empty"]},
+            [
+                "set aside: state.db: file is not a\N{REPLACEMENT CHARACTER}[31m database\n",
+                "aside: checkpoint-2",
+            ],
+            ["not saved"],
+        ),
+        ("nonsense", [], ["saved"]),
+        ({"damaged": 3}, ["nothing is saved"], []),
+    ],
+)
+def test_what_became_of_the_state_is_shown(
+    run: Run, serve: Serve, storage: object, shown: list[str], hidden: list[str]
+) -> None:
+    serve(answering(httpx.Response(200, json=ANSWER | {"storage": storage})))
+    output = run("node", "status", URL).output
+    assert all(text in output for text in shown)
+    assert not any(text in output for text in hidden)

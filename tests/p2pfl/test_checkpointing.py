@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import trio
 
+from p2pfl.checkpointing import Checkpointer
 from p2pfl.errors import StorageError, plain
 from p2pfl.events import Checkpointed, CheckpointFailed, Merged, PeerAdded, StateChanged
 from p2pfl.gossip.messages import KnownPeer
@@ -153,3 +154,43 @@ async def test_what_a_done_node_merges_is_saved_too():
     after = [time for time in early.times(Merged) if time > done]
     assert early.times(Checkpointed)[-1] >= after[-1]
     assert np.array_equal(early.saved[-1].weights, early.node.gossip.weights)
+
+
+async def test_rounds_may_be_saved_more_rarely_and_the_end_is_saved_all_the_same():
+    village = Village()
+    node = village.villager(0, rounds=7, checkpoint_every=3)
+    await live(village, node)
+    assert saved(node) == [0, 3, 6, 7]
+
+
+async def test_a_node_that_leaves_loses_no_completed_round():
+    village = Village()
+    node = village.villager(0, rounds=0, checkpoint_every=100)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(village.network.run)
+        await nursery.start(node.node.run)
+        await trio.sleep(5.5)
+        node.node.leave()
+        await trio.sleep(5.5)
+        nursery.cancel_scope.cancel()
+    assert saved(node) == [0, 5]
+    assert np.array_equal(node.saved[-1].weights, np.full(4, 5, np.float32))
+
+
+async def test_two_saves_at_a_time_follow_each_other():
+    saving, most = 0, 0
+
+    async def save(checkpoint: Checkpoint) -> None:
+        nonlocal saving, most
+        saving += 1
+        most = max(most, saving)
+        await trio.sleep(1)
+        saving -= 1
+
+    village = Village()
+    gossip = village.villager(0).node.gossip
+    checkpointer = Checkpointer(gossip, save, lambda event: None, None, 1)
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(checkpointer.save, np.empty(0, np.float32))
+    assert (saving, most) == (0, 1)
