@@ -35,6 +35,7 @@ Status = dict[str, Any]
 SUMMARY = ("name", "url", "state", "round", "age", "loss", "accuracy", "task", "model", "samples")
 COLUMNS = ("peer", "url", "reached", "state", "round", "in/out", "MB in/out")
 SHOWN_REFUSALS = 3
+SHOWN_GONE = 5
 
 
 def parse_url(text: str) -> str:
@@ -157,6 +158,10 @@ def as_table(status: Status) -> str:
     for line in _storage(status.get("storage")):
         console.print(Text(one_line(line)))
     peers = [peer for peer in status["peers"] if isinstance(peer, dict)]
+    gone = [member for member in status.get("gone") or () if isinstance(member, dict)]
+    for member in gone[-SHOWN_GONE:]:
+        said = f"{member.get('standing')}: {str(member.get('id'))[:8]} {member.get('url')}"
+        console.print(Text(one_line(said)))
     if unverified := _unverified(status, peers):
         console.print(Text(f"unverified: {one_line(', '.join(unverified))}"))
     console.print(Text(f"{len(peers)} peers:" if peers else "no peers"))
@@ -168,7 +173,7 @@ def as_table(status: Status) -> str:
             table.add_row(
                 _shown(peer.get("name") or str(peer.get("id") or "?")[:8]),
                 _shown(peer.get("url")),
-                _shown(peer.get("state")),
+                _shown("suspect" if peer.get("standing") == "suspect" else peer.get("state")),
                 _shown(peer.get("node_state")),
                 _shown(peer.get("round")),
                 _shown(f"{peer.get('exchanges_in')}/{peer.get('exchanges_out')}"),

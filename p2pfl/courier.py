@@ -313,7 +313,7 @@ class Courier:
             view.postponed(contact, str(error), now + min(error.retry_after, deadlines.LONGEST_PAUSE))
         else:
             dropped = view.failed(contact, str(error), now)
-        if dropped:
+        if dropped and not contact.recalled:  # else it has been dropped before
             self._observe(PeerDropped(contact.id, contact.url, dropped))
         self._service.heard_news()
 

@@ -14,7 +14,16 @@ from p2pfl.storage.journal import JournalFile
 log = logging.getLogger(__name__)
 
 # Events that a person who watches a node wants to see; the others are logged at level debug.
-NOTABLE = ("started", "state-changed", "joined", "peer-added", "peer-dropped", "rejected", "evaluated")
+NOTABLE = (
+    "started",
+    "state-changed",
+    "joined",
+    "peer-added",
+    "peer-dropped",
+    "standing-changed",
+    "rejected",
+    "evaluated",
+)
 
 # Fields that would fill the log.
 _NOT_LOGGED = ("event", "confusion", "labels")

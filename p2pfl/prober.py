@@ -20,6 +20,8 @@ from p2pfl.service import NodeService
 
 # Probe periods between syncs; every second one goes to somebody gone or forgotten: that is how a cut heals.
 SYNC = 4
+# Members probed in a period while there is something to tell: news travels with probes.
+PROBES_WITH_NEWS = 2
 # Addresses called in a probe period that have not been yet, while there is room in the view and when not.
 STRANGERS = 8
 STRANGERS_WHEN_FULL = 1
@@ -70,8 +72,10 @@ class Prober:
         self._service.heard_news()
         for member in membership.to_check():
             self._start(member.id)
-        if self._beats % (1 + membership.health) == 0 and (id := self._next(now)) is not None:
-            self._start(id)
+        if self._beats % (1 + membership.health) == 0:
+            for _ in range(PROBES_WITH_NEWS if membership.has_news() else 1):
+                if (id := self._next(now)) is not None:
+                    self._start(id)
         room = STRANGERS_WHEN_FULL if view.is_full() else STRANGERS
         for stranger in self._strangers(now)[:room]:
             self._courier.call(stranger)

@@ -146,6 +146,10 @@ class NodeService:
             "storage": self.storage.as_dict() if self.storage is not None else None,
             "peers": self.peers(),
             "callers": self._callers(),
+            "gone": [
+                {"id": member.id, "url": member.url, "standing": member.standing}
+                for member in gossip.membership.gone()
+            ],
             "health": gossip.membership.health,
             "signs": gossip.signs,
             "requires_signatures": gossip.admission.require_signed,

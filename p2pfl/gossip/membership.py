@@ -308,6 +308,10 @@ class Membership:
         """From now on we say of ourselves that we have left."""
         self._leaving = True
 
+    def has_news(self) -> bool:
+        """There is something to tell others."""
+        return bool(self._told)
+
     def news(self, own_url: str, to: str = "") -> tuple[Rumour, ...]:
         """What goes with a message to the node `to`: of ourselves, of it if we think ill of it, and what has
         been told least often."""

@@ -49,7 +49,7 @@ class Contact:
     retry_at: not called before this time.  node_state, round: what it said last.
     etag: names the snapshot of it that we pulled last.  bytes and exchanges: model exchanges and hellos.
     round_trip: of hellos and probes.  given: it was offered in the last shuffle, and may make room.
-    eager: it spoke to us, and was not called since.
+    eager: it spoke to us, and was not called since.  recalled: it was in the view before, not yet again.
     verified: what it answered last was signed; what is unsigned is not its answer any more.
     """
 
@@ -73,6 +73,7 @@ class Contact:
     round_trip: deadlines.RoundTrip = NEVER_MEASURED
     given: bool = False
     eager: bool = False
+    recalled: bool = False
     verified: bool = False
     awaits_us: bool = False  # it is done and told us so: it waits to hear the same of us
 
@@ -222,7 +223,7 @@ class View:
         """Call one that was in the view before, or is; None if that may not be."""
         contact = self._answered.get(entry.id) or self._contacts.get(entry.url)
         if contact is None and not self._fixed and entry.url not in ("", self._own_url):
-            contact = self._contacts[entry.url] = Contact(entry.url, id=entry.id)
+            contact = self._contacts[entry.url] = Contact(entry.url, id=entry.id, recalled=True)
         return contact if contact is not None and not contact.busy else None
 
     def gone(self, id: str) -> None:
