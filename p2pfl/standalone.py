@@ -149,11 +149,11 @@ async def _main(
             admission=admission_of(config, identity.id),
             storage=health if kept or journal else None,
         )
-        await _run(node, reload)
+        await _run(node, reload, security)
     return 0
 
 
-async def _run(node: Node, reload: Callable[[], NodeConfig] | None) -> None:
+async def _run(node: Node, reload: Callable[[], NodeConfig] | None, security: Security) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_stop_on_signal, node, nursery.cancel_scope)
         await nursery.start(_reload_on_signal, node, reload)
@@ -162,16 +162,16 @@ async def _run(node: Node, reload: Callable[[], NodeConfig] | None) -> None:
             # The first line on stdout, at once: people and programs wait for it.
             print(f"listening on {url}", flush=True)
             if node.config.discover == "mdns":
-                nursery.start_soon(_discover, node, url)
+                nursery.start_soon(_discover, node, url, security)
         nursery.cancel_scope.cancel()
 
 
-async def _discover(node: Node, url: str) -> None:
+async def _discover(node: Node, url: str, security: Security) -> None:
     """Find others on the local network, and be found, until cancelled."""
     gossip = node.gossip
     own = discovery.presence(
         url, gossip.url, id=gossip.id, version=PROTOCOL_VERSION, task=gossip.task.digest,
-        layout=gossip.layout.fingerprint, interfaces=discovery.own_addresses(),
+        layout=gossip.layout.fingerprint, interfaces=discovery.own_addresses(), token=security.token,
     )  # fmt: skip
     await discovery.join(own, node.found, discovery.ZeroconfLan)
 

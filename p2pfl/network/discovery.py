@@ -4,6 +4,9 @@ A node announces itself as a service `_p2pfl._tcp.local.` and listens for others
 anybody on the network: an address to call and the id that should answer there, no more. Nothing secret is
 announced, for the same reason: id, scheme, and which protocol, task and layout the node has.
 
+A node with a token calls only addresses whose announcement proves that its author has it too: or anybody
+could have the token sent to himself.
+
 zeroconf has a thread of its own. It lives inside join(); what it hears enters trio through a bounded queue.
 """
 
@@ -23,6 +26,7 @@ from urllib.parse import urlsplit
 import trio
 
 from p2pfl.errors import SetupError
+from p2pfl.network.tokens import Token
 
 TYPE = "_p2pfl._tcp.local."
 PREFIX = 16
@@ -63,6 +67,7 @@ class Presence:
     """What a node tells the local network of itself. task, layout: the beginnings of their digests.
 
     speaks_on: addresses of the interfaces on which it tells so; () stands for all.
+    token: the network's; proofs of it are told, and asked of others.
     """
 
     id: str
@@ -73,6 +78,7 @@ class Presence:
     task: str
     layout: str
     speaks_on: tuple[str, ...] = ()
+    token: Token | None = None
 
     @property
     def on_loopback(self) -> bool:
@@ -82,7 +88,11 @@ class Presence:
     @property
     def service(self) -> Service:
         text = {"v": str(self.version), "id": self.id, "scheme": self.scheme, "task": self.task}
-        return Service(f"{self.id[:63]}.{TYPE}", self.addresses, self.port, {**text, "layout": self.layout})
+        text["layout"] = self.layout
+        if self.token is not None:
+            urls = _urls(self.scheme, self.addresses[:MOST_ADDRESSES], self.port)
+            text["proofs"] = ",".join(_proof(self.token, self.id, url) for url in urls)
+        return Service(f"{self.id[:63]}.{TYPE}", self.addresses, self.port, text)
 
 
 class Lan(Protocol):
@@ -107,7 +117,15 @@ def check_installed() -> None:
 
 
 def presence(
-    listens: str, announced: str, *, id: str, version: int, task: str, layout: str, interfaces: Iterable[str]
+    listens: str,
+    announced: str,
+    *,
+    id: str,
+    version: int,
+    task: str,
+    layout: str,
+    interfaces: Iterable[str],
+    token: Token | None = None,
 ) -> Presence:
     """Of a node that listens at the URL `listens` and tells peers `announced`, perhaps without a host.
 
@@ -132,7 +150,7 @@ def presence(
             elif address.is_loopback or host in known:  # else it is that of a router before us
                 speaks_on = addresses
     scheme, port = told.scheme or own.scheme, told.port or own.port or 0
-    return Presence(id, scheme, addresses, port, version, task[:PREFIX], layout[:PREFIX], speaks_on)
+    return Presence(id, scheme, addresses, port, version, task[:PREFIX], layout[:PREFIX], speaks_on, token)
 
 
 def _callable(address: str) -> bool:
@@ -151,15 +169,28 @@ def urls_of(service: Service, own: Presence) -> tuple[str, list[str]]:
         return id, []
     if not 1 <= service.port <= 65535:
         return id, []
-    hosts = []
+    known = []
     for address in service.addresses:
         try:
-            known = ipaddress.ip_address(address)
+            literal = ipaddress.ip_address(address)
         except ValueError:
             continue
-        if _callable(address) or (known.is_loopback and own.on_loopback):
-            hosts.append(f"[{known}]" if known.version == 6 else str(known))
-    return id, [f"{scheme}://{host}:{service.port}" for host in hosts[:MOST_ADDRESSES]]
+        if _callable(address) or (literal.is_loopback and own.on_loopback):
+            known.append(str(literal))
+    urls = _urls(scheme, known[:MOST_ADDRESSES], service.port)
+    if own.token is not None:
+        proofs = text.get("proofs", "").split(",")
+        urls = [url for url in urls if _proof(own.token, id, url) in proofs]
+    return id, urls
+
+
+def _urls(scheme: str, addresses: Iterable[str], port: int) -> list[str]:
+    return [f"{scheme}://{f'[{one}]' if ':' in one else one}:{port}" for one in addresses]
+
+
+def _proof(token: Token, id: str, url: str) -> str:
+    """Shows that a node with the token said that `id` is at `url`: 32 hex digits."""
+    return token.proof(f"mdns {id} {url}".encode())[:32]
 
 
 async def join(own: Presence, found: Found, open_lan: Callable[[Presence], Lan]) -> None:

@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any, get_args
 
 from p2pfl import __version__
-from p2pfl.gossip.messages import NodeState
+from p2pfl.gossip.messages import NodeState, Standing
 from p2pfl.network import problems
 
 JSON = "application/json"
@@ -38,6 +38,15 @@ def _array(items: object) -> dict[str, object]:
 def _the(name: str) -> dict[str, object]:
     return {"$ref": f"#/components/schemas/{name}"}
 
+
+STATES = [*get_args(NodeState), None]
+STANDINGS = [*get_args(Standing), None]
+CALLER = _object(
+    "A member that calls this node.",
+    id=TEXT,
+    standing={"type": "string"},
+    node_state={"type": ["string", "null"], "enum": STATES},
+)
 
 SCHEMAS: dict[str, dict[str, object]] = {
     "Problem": _object(
@@ -71,7 +80,8 @@ SCHEMAS: dict[str, dict[str, object]] = {
         name=TEXT,
         url=TEXT,
         state={"type": "string", "description": "How it stands: new, live, unreachable, refused."},
-        node_state={"type": ["string", "null"], "enum": [*get_args(NodeState), None]},
+        verified={"type": "boolean", "description": "Whether what it says is signed."},
+        node_state={"type": ["string", "null"], "enum": STATES},
         round=COUNT,
         bytes_in=COUNT,
         bytes_out=COUNT,
@@ -79,6 +89,11 @@ SCHEMAS: dict[str, dict[str, object]] = {
         exchanges_out=COUNT,
         failures={**COUNT, "description": "In a row."},
         detail={"type": "string", "description": "What was wrong when it was called last."},
+        standing={
+            "type": ["string", "null"],
+            "enum": STANDINGS,
+            "description": "What this node holds of it; null before it answered.",
+        },
     ),
     "Refusal": _object("Something that was refused.", reason=TEXT, source=TEXT, peer=TEXT, detail=TEXT),
     "Status": _object(
@@ -102,7 +117,13 @@ SCHEMAS: dict[str, dict[str, object]] = {
         parameters=COUNT,
         samples=COUNT,
         data_fingerprint=TEXT,
+        storage={"type": ["object", "null"], "description": "How saving goes; null without --state-dir."},
         peers=_array(_the("Peer")),
+        callers={**_array(CALLER), "description": "Members that call, and cannot be called."},
+        health={**COUNT, "description": "0: well; more: slow to answer, and doubts itself."},
+        signs={"type": "boolean", "description": "Whether the node signs what it says."},
+        requires_signatures={"type": "boolean"},
+        unverified={**_array(TEXT), "description": "Ids that were taken at their word lately."},
         rejected={"type": "object", "additionalProperties": COUNT, "description": "Refusals by reason."},
         refusals=_array(_the("Refusal")),
     ),

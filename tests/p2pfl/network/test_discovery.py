@@ -29,6 +29,7 @@ from p2pfl.network.discovery import (
     presence,
     urls_of,
 )
+from tests.p2pfl.network.certified import OTHER, SECRET, TOKEN
 
 from . import multicast
 
@@ -50,6 +51,41 @@ def other(id: str = "you", *addresses: str, port: int = 8471, **text: str) -> Se
     return Service(
         f"{id}.{TYPE}", addresses or ("192.168.1.6",), port, {**OWN.service.text, "id": id, **text}
     )
+
+
+# -- a network with a token
+
+
+def test_only_who_has_the_token_is_believed_where_there_is_one() -> None:
+    """Else anybody on the local network could have the token sent to an address of his own."""
+    own = replace(OWN, token=TOKEN)
+    member = replace(OWN, id="you", addresses=("192.168.1.6", "fd00::9"), port=8471, token=TOKEN).service
+    assert urls_of(member, own) == ("you", ["http://192.168.1.6:8471", "http://[fd00::9]:8471"])
+    stranger = other("you")
+    assert urls_of(stranger, OWN)[1]
+    assert urls_of(stranger, own) == ("you", [])
+    of_another_network = replace(OWN, id="you", addresses=("192.168.1.6",), token=OTHER).service
+    assert urls_of(of_another_network, own) == ("you", [])
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"addresses": ("192.168.1.66",)}, {"port": 8472}, {"id": "eve"}, {"scheme": "https"}, {"proofs": ""}],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_a_proof_that_was_heard_is_good_for_no_other_address(changed: dict[str, object]) -> None:
+    own = replace(OWN, token=TOKEN)
+    heard = replace(OWN, id="you", addresses=("192.168.1.6",), port=8471, token=TOKEN).service
+    text = {
+        **heard.text,
+        **{key: str(value) for key, value in changed.items() if key not in ("addresses", "port")},
+    }
+    fields = {key: value for key, value in changed.items() if key in ("addresses", "port")}
+    assert urls_of(replace(heard, text=text, **fields), own)[1] == []  # type: ignore[arg-type]
+
+
+def test_the_token_itself_is_not_announced() -> None:
+    assert SECRET not in str(replace(OWN, token=TOKEN).service) + repr(replace(OWN, token=TOKEN))
 
 
 # -- what is announced

@@ -67,10 +67,9 @@ def test_a_token_is_not_shown() -> None:
 
 def test_a_proof_is_of_one_statement_and_one_token() -> None:
     proof = TOKEN.proof(b"I am at http://192.0.2.1:8470")
-    assert TOKEN.proves(b"I am at http://192.0.2.1:8470", proof)
-    assert not TOKEN.proves(b"I am at http://192.0.2.2:8470", proof)
-    assert not OTHER.proves(b"I am at http://192.0.2.1:8470", proof)
-    assert not TOKEN.proves(b"I am at http://192.0.2.1:8470", "\udcff")
+    assert proof == TOKEN.proof(b"I am at http://192.0.2.1:8470")
+    assert proof != TOKEN.proof(b"I am at http://192.0.2.2:8470")
+    assert proof != OTHER.proof(b"I am at http://192.0.2.1:8470")
 
 
 def test_a_token_in_a_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
