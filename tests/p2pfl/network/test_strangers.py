@@ -182,7 +182,7 @@ async def test_a_stranger_who_announces_an_address_gets_no_token() -> None:
     site = Site()
     async with guarding(app_of(site), Security(token=TOKEN)) as url, calling(OPEN) as stranger:
         with pytest.raises(Refused):
-            await stranger.hello(url, hello("eve"))
+            await stranger.hello(url, hello_body("eve"))
         with pytest.raises(Refused):
             await stranger.push(url, frame("eve"))
     assert (site.hellos, site.models) == ([], [])
