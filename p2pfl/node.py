@@ -201,7 +201,8 @@ class Node:
 
     def found(self, id: str, url: str) -> None:
         """This node is said to be on the local network: called once, as any address that others name."""
-        if self.gossip.view.announced(id, url, "localhost") and self._courier is not None:
+        welcome = self.gossip.admission.allows(id)
+        if welcome and self.gossip.view.announced(id, url, "localhost") and self._courier is not None:
             self._courier.call_strangers()
 
     async def _live(self, courier: Courier) -> None:

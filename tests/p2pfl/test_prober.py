@@ -8,6 +8,7 @@ import trio
 from benchmarks.herd import Herd, herded
 from netsim.links import Delivery, UniformLinks
 from p2pfl.events import Exchanged, StandingChanged
+from p2pfl.gossip.messages import ViewEntry
 from tests.p2pfl.village import Village, Villager, live_ids
 
 virtual = pytest.mark.virtual
@@ -196,3 +197,20 @@ def test_an_overlay_larger_than_the_view_stays_one_while_nodes_come_and_go() -> 
         assert len(gone) <= 3  # who crashed last may still be believed in by a few
 
     herded(act, seed=7, view_size=8)
+
+
+@virtual
+async def test_a_node_probes_for_others_only_what_it_would_call_itself() -> None:
+    village = Village()
+    node, other = village.villager(0, (1,), rounds=1), village.villager(1, rounds=1)
+    async with trio.open_nursery() as nursery:
+        await start(village, nursery, node, other)
+        await trio.sleep(5)
+        reach = node.node.service.reach
+        assert await reach(ViewEntry("id1", village.url(1)), "10.0.0.9")
+        calls = len(node.events(Exchanged))
+        for url in ("http://169.254.169.254:80", "http://127.0.0.1:22", "http://0.0.0.0:8470"):
+            assert not await reach(ViewEntry("id7", url), "10.0.0.9")
+        assert len(node.events(Exchanged)) == calls  # nothing was called
+        assert not await reach(ViewEntry("id7", village.url(1)), "10.0.0.9")  # somebody else is there
+        nursery.cancel_scope.cancel()
