@@ -7,11 +7,13 @@ import importlib
 import json
 import os
 import subprocess
+import sys
 import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+from p2pfl.errors import P2pflError
 from soak.figures import HEADER, RULE, Figure
 from soak.options import SECONDS, Options
 
@@ -81,4 +83,7 @@ def _commit() -> str:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    try:
+        sys.exit(main())
+    except P2pflError as error:  # a node that cannot start says what to do
+        sys.exit(f"soak: error: {error}")

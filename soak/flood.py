@@ -11,6 +11,7 @@ import json
 import math
 import statistics
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -102,6 +103,8 @@ def measure(options: Options) -> Iterator[Figure]:
     """The figures of `python -m soak flood`."""
     with Children() as children, plain():
         result = trio.run(_run, options, children)
+    seen = vars(result.watch) | {"flooded": [result.flooded.begin, result.flooded.end]}
+    (options.folder / "watch.json").write_text(json.dumps(seen), encoding="utf-8")
     yield from figures(options, result)
 
 
@@ -123,9 +126,9 @@ async def _run(options: Options, children: Children) -> Result:
         before = await _span(quiet)
         asking = trio.CancelScope()
         nursery.start_soon(_ask, asking, url, watch)
-        begin = trio.current_time()
         account = await _flooded(options, children, nursery, url, config)
-        flooded = Span(begin, trio.current_time())
+        shift = trio.current_time() - time.monotonic()
+        flooded = Span(account["began"] + shift, account["ended"] + shift)
         asking.cancel()
         await trio.sleep(quiet / 4)  # what it has still to merge and to close
         after = await _span(quiet)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import random
 import sys
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ import trio
 from netsim.collect import read_layout
 from p2pfl.errors import Truncated
 from p2pfl.network import problems
-from soak.hostility import Arsenal, Blow, post
+from soak.hostility import Arsenal, Blow, Blows, post
 from tests.foreign.client import build_frame, read_frame
 
 PATIENCE = 30.0
@@ -41,9 +42,12 @@ class Account:
 
     answers: honest exchanges by the status of their answers.  rejected: refusals that the node has to have
     counted, by reason.  late: exchanges that were due while the one before was still under way.
-    silent: what was not answered in time, or broken off by the node, by name.
+    silent: what was not answered in time, or broken off by the node, by name.  began, ended: times of
+    time.monotonic(), which is the same in all processes of a machine.
     """
 
+    began: float = 0.0
+    ended: float = 0.0
     exchanges: int = 0
     hostile: int = 0
     late: int = 0
@@ -150,12 +154,14 @@ class Flood:
             weights = read_frame((await client.get(f"{self._url}/v1/model")).content)["weights"]
             task, layout = await read_layout(client, self._url)
         rng = np.random.default_rng(self._seed)
+        blows = Blows(task, layout, self._seed)
+        self.account.began = time.monotonic()
         async with trio.open_nursery() as nursery:
             for number in range(self._clients):
                 line = Line(self._host, self._port, f"127.77.0.{number + 1}")
                 begin = trio.current_time() + self._period * number / self._clients
                 if number < self._hostile:
-                    arsenal = Arsenal(task, layout, self._seed + number)
+                    arsenal = Arsenal(blows, self._seed + number)
                     nursery.start_soon(self._fight, line, arsenal, begin)
                     nursery.start_soon(self._dawdle, f"127.77.0.{number + 1}")
                 else:
@@ -164,6 +170,7 @@ class Flood:
                         described["task"], described["fingerprint"], noisy, id=f"flood-{number}", reply=True
                     )
                     nursery.start_soon(self._exchange, line, frame, begin)
+        self.account.ended = time.monotonic()
         return self.account
 
     async def _next(self, due: float) -> float:

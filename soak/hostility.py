@@ -11,7 +11,7 @@ from tests.p2pfl.gossip import hostile_frames
 
 MEDIA_TYPE = "application/msgpack"
 BODIES = 40
-"""Hostile frames that one client has ready: each is as long as a model."""
+"""Hostile frames of models that are sent, of all there are."""
 
 
 @dataclass(frozen=True)
@@ -40,15 +40,22 @@ def post(path: str, length: int, *, media_type: str = MEDIA_TYPE, more: str = ""
     return "\r\n".join([*lines, *([more] if more else []), "", ""]).encode()
 
 
-class Arsenal:
-    """Draws blows for a node of this task and layout; the same seed gives the same."""
+class Blows:
+    """Hostile frames for a node of this task and layout; made once, since each is as long as a model."""
 
     def __init__(self, task: Task, layout: Layout, seed: int) -> None:
-        self._random = random.Random(seed)
         models = hostile_frames.model_frames(task, layout)
-        self._models = self._random.sample(models, min(BODIES, len(models)))
-        self._hellos = hostile_frames.hello_frames(task, layout)
-        self._good = max((frame.body for frame in models if frame.name == "cut in the weights"), key=len)
+        self.models = random.Random(seed).sample(models, min(BODIES, len(models)))
+        self.hellos = hostile_frames.hello_frames(task, layout)
+        self.good = next(frame.body for frame in models if frame.name == "cut in the weights")
+
+
+class Arsenal:
+    """Draws blows; the same seed gives the same."""
+
+    def __init__(self, blows: Blows, seed: int) -> None:
+        self._random = random.Random(seed)
+        self._models, self._hellos, self._good = blows.models, blows.hellos, blows.good
 
     def draw(self) -> Blow:
         """Half of them frames that break a rule of the protocol."""
