@@ -250,3 +250,24 @@ def test_a_weak_token_does_not_start(run: Run, monkeypatch: pytest.MonkeyPatch) 
     assert result.exit_code == 1
     assert "the token is too easy to guess" in error_line(result)
     assert "hunter2" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "allow.txt cannot be read: No such file or directory"),
+        (b"", "allow.txt names nobody"),
+        (b"# nobody yet\n", "allow.txt names nobody"),
+        (b"k" + b"0" * 32 + b"\nmy laptop\n", "allow.txt, line 2: 'my laptop' does not begin with an"),
+        (b"\xff\xfe", "allow.txt is not a text of UTF-8"),
+    ],
+)
+def test_a_list_that_lets_nobody_in_or_is_wrong_starts_nothing(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: bytes | None, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if text is not None:
+        Path("allow.txt").write_bytes(text)
+    result = run("node", "start", "--allow", "allow.txt")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert said in error_line(result)

@@ -105,27 +105,6 @@ def test_two_starts_without_a_state_directory_are_two_nodes_whatever_the_seed(tm
         assert one.stop() == two.stop() == 0
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        (None, "allow.txt cannot be read: No such file or directory"),
-        ("", "allow.txt names nobody"),
-        ("# nobody yet\n", "allow.txt names nobody"),
-        (f"{Identity(bytes(32)).id}\nmy laptop\n", "allow.txt, line 2: 'my laptop' does not begin with an"),
-        (b"\xff\xfe", "allow.txt is not a text of UTF-8"),
-    ],
-)
-def test_a_list_that_lets_nobody_in_or_is_wrong_starts_nothing(
-    tmp_path: Path, text: str | bytes | None, said: str
-) -> None:
-    if text is not None:
-        (tmp_path / "allow.txt").write_bytes(text if isinstance(text, bytes) else text.encode())
-    result = run(tmp_path, "--allow", "allow.txt")
-    assert (result.returncode, result.stdout) == (2, "")
-    (line,) = result.stderr.splitlines()
-    assert said in line
-
-
 def test_a_state_directory_that_lost_its_identity_or_has_anothers_is_refused(tmp_path: Path) -> None:
     flags = ("--state-dir", "state", *SERVING)
     with nodes(tmp_path, flags) as (node,):
