@@ -2,7 +2,7 @@
 
 The vector is as long as ResNet-18. Every push encodes anew (a node does so once per snapshot), and so does
 the answer of every push-pull. Signed ones have the SHA-256 of the weights besides, made and checked.
-`python -m benchmarks.wire http|tcp` is the other process.
+`python -m benchmarks.wire http|tcp|https FOLDER` is the other process; FOLDER has its certificate.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -30,9 +32,12 @@ from p2pfl.errors import PeerError
 from p2pfl.gossip.codec import ModelDecoder, encode_hello, encode_model, encode_weights
 from p2pfl.gossip.identity import Identity
 from p2pfl.gossip.messages import Hello, Layout, Model, ModelHead, Pull, Sender, Task, TensorSpec, Vector
+from p2pfl.network import authority, certificates
 from p2pfl.network.app import make_app
 from p2pfl.network.client import PeerClient
+from p2pfl.network.security import OPEN, Security
 from p2pfl.network.server import HttpNetwork
+from p2pfl.network.tls import Tls
 from p2pfl.network.transport import RECEIVE
 
 ELEMENTS = 11_689_512  # weights of ResNet-18: 46.8 MB of float32
@@ -80,13 +85,17 @@ def measure(quick: bool) -> Iterator[Figure]:
     yield _share("46.8 MB: encode, signed", "copy", times["encode, signed"], times["copy"])
     yield _share("46.8 MB: decode with all checks, signed", "copy", times["decode, signed"], times["copy"])
 
-    with _other("tcp") as tcp, _other("http") as http:
-        over = trio.run(_over_loopback, tcp, http, vector, runs)
+    with tempfile.TemporaryDirectory() as folder:
+        _certify(Path(folder))
+        with _other("tcp") as tcp, _other("http") as http, _other("https", folder) as https:
+            over = trio.run(_over_loopback, tcp, (http, https), _security(Path(folder)), vector, runs)
     raw = over["raw"]
     yield _share("46.8 MB over loopback: push", "raw TCP", over["push"], raw, PUSH)
     yield _share("46.8 MB over loopback: push-pull", "raw TCP", over["push-pull"], raw, PUSH_PULL)
     yield _share("46.8 MB over loopback: push, signed", "raw TCP", over["push, signed"], raw)
     yield _share("46.8 MB over loopback: push-pull, signed", "raw TCP", over["push-pull, signed"], raw)
+    yield _share("46.8 MB over loopback: push over TLS", "plain", over["push, TLS"], over["push"])
+    yield _share("46.8 MB over loopback: pull over TLS", "plain", over["pull, TLS"], over["pull"])
 
 
 def _pieces(chunks: Chunks) -> list[memoryview]:
@@ -110,10 +119,28 @@ def _share(
     return Figure(name, median_ratio(floors, ours), f"of {floor}", "at least", target, made_of)
 
 
-async def _over_loopback(tcp: str, http: str, vector: Vector, runs: int) -> dict[str, list[float]]:
-    """Seconds of raw transfers of the vector's bytes one way, of pushes and of push-pulls, in turn."""
-    parts = urlsplit(tcp)
+def _certify(folder: Path) -> None:
+    """An authority and a certificate for this machine."""
+    now = certificates.now()
+    authority.create(folder / "ca", "bench", 30, now)
+    authority.issue(folder / "ca", folder / "node", "bench", ["127.0.0.1"], 30, now)
+
+
+def _security(folder: Path) -> Security:
+    files = (authority.CERTIFICATE, authority.KEY, authority.AUTHORITY)
+    return Security(tls=Tls.load(*(folder / "node" / file for file in files)))
+
+
+async def _over_loopback(
+    tcp: str, urls: tuple[str, str], security: Security, vector: Vector, runs: int
+) -> dict[str, list[float]]:
+    """Seconds of raw transfers of the vector's bytes one way, of pushes, pulls and push-pulls, in turn.
+
+    urls: plain and over TLS.
+    """
+    parts, (http, _) = urlsplit(tcp), urls
     client = PeerClient(None, TASK, LAYOUT)
+    secure = PeerClient(HttpNetwork("127.0.0.1:0", None, security).transport(), TASK, LAYOUT)
     times: defaultdict[str, list[float]] = defaultdict(list)
     with socket.create_connection((parts.hostname, parts.port)) as raw:
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -133,14 +160,22 @@ async def _over_loopback(tcp: str, http: str, vector: Vector, runs: int) -> dict
                 assert reply.model is not None
                 assert (reply.model.head.envelope is None) == (not signed)
                 times[f"push-pull{signed}"].append(time.perf_counter() - start)
+            for asking, url, how in ((client, http, ""), (secure, urls[1], ", TLS")):
+                start = time.perf_counter()
+                await asking.pull(url, None)
+                times[f"pull{how}"].append(time.perf_counter() - start)
+            start = time.perf_counter()
+            await secure.push(urls[1], frame(vector))
+            times["push, TLS"].append(time.perf_counter() - start)
     await client.aclose()
+    await secure.aclose()
     return {name: taken[1:] for name, taken in times.items()}  # the first ones open connections
 
 
 @contextmanager
-def _other(kind: str) -> Iterator[str]:
+def _other(*words: str) -> Iterator[str]:
     """The other process, and its URL."""
-    line = [sys.executable, "-m", "benchmarks.wire", kind]
+    line = [sys.executable, "-m", "benchmarks.wire", *words]
     process = subprocess.Popen(line, stdout=subprocess.PIPE, text=True, env=os.environ)
     try:
         assert process.stdout is not None
@@ -188,9 +223,9 @@ class _Service:
         return True
 
 
-async def _serve_http() -> None:
+async def _serve_http(security: Security) -> None:
     async with trio.open_nursery() as nursery:
-        network = HttpNetwork("127.0.0.1:0")
+        network = HttpNetwork("127.0.0.1:0", None, security)
         url = await nursery.start(network.serve, make_app(_Service(), Clock()))
         print(url, flush=True)
 
@@ -214,8 +249,10 @@ def _serve_tcp() -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="The other process of the wire benchmark.")
-    parser.add_argument("kind", choices=("http", "tcp"))
-    if parser.parse_args().kind == "http":
-        trio.run(_serve_http)
-    else:
+    parser.add_argument("kind", choices=("http", "tcp", "https"))
+    parser.add_argument("folder", nargs="?", type=Path)
+    given = parser.parse_args()
+    if given.kind == "tcp":
         _serve_tcp()
+    else:
+        trio.run(_serve_http, _security(given.folder) if given.kind == "https" else OPEN)
