@@ -17,6 +17,10 @@ from benchmarks.herd import Herd, herded
 ACQUAINTING = 100.0  # longest time until everybody knows everybody
 CUT = 60.0
 CHURN = 0.3
+# Seconds in which traffic becomes even, and again as many in which it is measured.
+EVENLY = 30.0
+NODES, FEW, MANY, VIEW, SPAN = 100, 100, 1000, 64, 1000.0
+QUICK_NODES, QUICK_FEW, QUICK_MANY, QUICK_VIEW, QUICK_SPAN = 20, 20, 60, 16, 60.0
 
 
 @dataclass
@@ -30,7 +34,8 @@ class _Found:
 
 
 def measure(quick: bool) -> Iterator[Figure]:
-    nodes, few, many = (20, 20, 60) if quick else (100, 100, 1000)
+    nodes, few, many = (QUICK_NODES, QUICK_FEW, QUICK_MANY) if quick else (NODES, FEW, MANY)
+    view, span = (QUICK_VIEW, QUICK_SPAN) if quick else (VIEW, SPAN)
     for loss in (0.0, 0.1):
         found = noticed(nodes, 2 if quick else 5, loss)
         yield Figure(
@@ -41,7 +46,6 @@ def measure(quick: bool) -> Iterator[Figure]:
             10,
             {"longest": max(found.crashes)},
         )
-    span = 60.0 if quick else 1000.0
     found = undisturbed(nodes, span, 0.1)
     yield Figure(
         f"{nodes} nodes, 10% lost, {span:.0f} s: false deaths",
@@ -55,7 +59,6 @@ def measure(quick: bool) -> Iterator[Figure]:
     yield Figure(
         f"{nodes} nodes cut in two for {CUT:.0f} s: one view again", found.healed, "periods", "at most", 20
     )
-    view = 16 if quick else 64
     small, large = crowded(few, view), crowded(many, view)
     yield Figure(
         f"{many} nodes beside {few}, view {view}: traffic of a node",
@@ -135,20 +138,19 @@ def parted(nodes: int) -> _Found:
 def crowded(nodes: int, view_size: int) -> _Found:
     """What membership costs once it runs evenly; then CHURN of the nodes crash at once, and as many join."""
     found = _Found()
-    settled, measured = 30.0, 30.0
 
     async def act(herd: Herd) -> None:
         await herd.add(nodes)
-        await trio.sleep(settled)
+        await trio.sleep(EVENLY)
         before = herd.bytes_sent()
-        await trio.sleep(measured)
-        found.rate = (herd.bytes_sent() - before) / nodes / measured
+        await trio.sleep(EVENLY)
+        found.rate = (herd.bytes_sent() - before) / nodes / EVENLY
         for index in herd.rng.permutation(list(herd.nodes))[: int(CHURN * nodes)]:
             herd.crash(int(index))
         found.parts.append(herd.parts())
-        await trio.sleep(measured / 2)
+        await trio.sleep(EVENLY / 2)
         await herd.add(int(CHURN * nodes))
-        await trio.sleep(measured / 2)
+        await trio.sleep(EVENLY / 2)
         found.parts.append(herd.parts())
 
     herded(act, seed=4, view_size=view_size)

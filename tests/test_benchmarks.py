@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import floor, scale
+from benchmarks import floor, membership, scale
 
 
 def test_scale_measures_what_it_promises(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,3 +27,15 @@ def test_scale_measures_what_it_promises(monkeypatch: pytest.MonkeyPatch) -> Non
     assert speed.details is not None
     assert speed.value == speed.details["ours"] / 1e5
     assert speed.details["exchanges"] == 6 * (2 + 4)
+
+
+def test_membership_measures_what_it_promises(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NODES", "FEW", "MANY"):
+        monkeypatch.setattr(membership, f"QUICK_{name}", 8)
+    monkeypatch.setattr(membership, "QUICK_VIEW", 6)
+    monkeypatch.setattr(membership, "QUICK_SPAN", 20.0)
+    monkeypatch.setattr(membership, "EVENLY", 10.0)
+    figures = list(membership.measure(quick=True))
+    assert [figure.target for figure in figures] == [10, 10, 0, 20, 1.2, 1]
+    assert all(figure.holds for figure in figures), figures
+    assert min(figures[0].value, figures[3].value) > 1  # nobody knows at once
