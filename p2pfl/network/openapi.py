@@ -48,6 +48,8 @@ CALLER = _object(
     node_state={"type": ["string", "null"], "enum": STATES},
 )
 
+GONE = _object("A member that is held for dead or has left.", id=TEXT, url=TEXT, standing=TEXT)
+
 SCHEMAS: dict[str, dict[str, object]] = {
     "Problem": _object(
         "Why a request was refused (RFC 9457).",
@@ -120,6 +122,7 @@ SCHEMAS: dict[str, dict[str, object]] = {
         storage={"type": ["object", "null"], "description": "How saving goes; null without --state-dir."},
         peers=_array(_the("Peer")),
         callers={**_array(CALLER), "description": "Members that call, and cannot be called."},
+        gone={**_array(GONE), "description": "Members that are not there any more, as far as is known."},
         health={**COUNT, "description": "0: well; more: slow to answer, and doubts itself."},
         signs={"type": "boolean", "description": "Whether the node signs what it says."},
         requires_signatures={"type": "boolean"},

@@ -77,7 +77,7 @@ def test_a_token_is_printed_or_kept_in_a_file_of_ones_own(run: Run) -> None:
         (["issue", "n", "--host", "a", "--days", "0"], 2, "days must be from 1"),
         (["issue", "n", "--host", "a", "--days", "soon"], 2, "Invalid value for '--days'"),
         (["issue", "n", "--host", "a"], 1, "there is no authority in ca; make one: p2pfl keys ca --out ca"),
-        (["show"], 2, "give what to show: a certificate or key"),
+        (["show"], 2, "give the certificate or key to show"),
         (["show", "missing.pem"], 1, "cannot read missing.pem: No such file"),
         (["show", "text"], 1, "text holds no certificate but something else"),
         (["token", "--out", "text"], 1, "text is there already"),
