@@ -19,7 +19,8 @@ from soak.options import Options
 # The rules that a frame by itself can break, but for those that a generator hardly ever hits upon.
 RULES = (
     errors.Truncated, errors.TooLarge, errors.Malformed, errors.DuplicateKey, errors.MissingField,
-    errors.BadField, errors.WrongVersion, errors.WrongKind, errors.WrongLength, errors.BadChecksum, errors.NotFinite,
+    errors.BadField, errors.WrongVersion, errors.WrongKind, errors.WrongLength, errors.BadChecksum,
+    errors.NotFinite, errors.BadSignature,
 )  # fmt: skip
 
 
