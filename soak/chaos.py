@@ -59,12 +59,30 @@ PATIENCE, ASK = 60.0, 0.5
 
 @dataclass
 class Life:
-    """One process of a node. first, last: its open files by kind.  memory: (seconds of life, bytes)."""
+    """One process of a node. files: open ones by kind, at each look.  memory: (seconds of life, bytes)."""
 
     began: float
-    first: dict[str, int] = field(default_factory=dict)
-    last: dict[str, int] = field(default_factory=dict)
+    files: list[dict[str, int]] = field(default_factory=list)
     memory: list[tuple[float, int]] = field(default_factory=list)
+
+    def leaks(self) -> list[str]:
+        """Kinds of files, but for sockets, of which it never has as few again as it had at most at first.
+
+        One more may be open at any look: a checkpoint, while it is written.
+        """
+        half = len(self.files) // 2
+        first, second = self.files[:half], self.files[half:]
+        kinds = sorted({kind for look in second for kind in look} - {"socket"}) if first else []
+        found = []
+        for kind in kinds:
+            most, least = max(look.get(kind, 0) for look in first), min(look.get(kind, 0) for look in second)
+            if least > most:
+                found.append(f"{kind}: {most}, then {least}")
+        return found
+
+    def sockets(self) -> int:
+        """At the last look."""
+        return self.files[-1].get("socket", 0) if self.files else 0
 
     def growth(self) -> float:
         """Bytes by which it has grown since it was young; NaN if it did not live as long."""
@@ -211,8 +229,8 @@ async def _look(nodes: list[NodeProcess], record: Record) -> None:
                 files, size = processes.open_files(pid), processes.own(pid)
             except (FileNotFoundError, ProcessLookupError, PermissionError):
                 continue  # it has just ended
-            life = record.lives.setdefault(pid, Life(now, files))
-            life.last = files
+            life = record.lives.setdefault(pid, Life(now))
+            life.files.append(files)
             life.memory.append((now - life.began, size))
         await trio.sleep(LOOK)
 
@@ -254,14 +272,9 @@ def figures(options: Options, result: Result) -> Iterator[Figure]:
     yield at_least("chaos: accuracy of the worst node", worst, least)
     others = [f"node {index}" for index, ids in sorted(record.ids.items()) if len(set(ids)) > 1]
     yield none_of("chaos: nodes that came back as another", others)
-    files = [
-        f"{kind}: {life.first.get(kind, 0)}, then {count}"
-        for life in alive
-        for kind, count in life.last.items()
-        if kind != "socket" and count > life.first.get(kind, 0)
-    ]
+    files = [leak for life in alive for leak in life.leaks()]
     yield none_of("chaos: files opened and not closed", files)
-    sockets = max((life.last.get("socket", 0) for life in alive), default=0)
+    sockets = max((life.sockets() for life in alive), default=0)
     yield at_most("chaos: sockets of a node at the end", sockets, MOST_SOCKETS_EACH * result.nodes)
     growths = [grown for life in record.lives.values() if not math.isnan(grown := life.growth())]
     if not options.small:

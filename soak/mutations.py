@@ -5,6 +5,7 @@ Most of what is drawn is packed with right checksums, so that it gets past them 
 
 from __future__ import annotations
 
+import hashlib
 import random
 import zlib
 from collections.abc import Callable
@@ -14,9 +15,20 @@ from typing import Any, Literal
 import msgpack
 import numpy as np
 import xxhash
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from p2pfl.gossip.messages import Layout, Task
-from tests.p2pfl.gossip.packing import Raw, good_hello, good_model, pack, pack_map
+from tests.p2pfl.gossip.packing import (
+    DOMAIN,
+    SECRET,
+    Raw,
+    good_hello,
+    good_model,
+    good_signed_hello,
+    good_signed_model,
+    pack,
+    pack_map,
+)
 
 Kind = Literal["model", "hello"]
 Pairs = list[tuple[object, object]]
@@ -59,6 +71,8 @@ PROMISES = (
     b"\xdb\xff\xff\xff\xff", b"\xc6\xff\xff\xff\xff", b"\xc9\xff\xff\xff\xff\x01", b"\xc1",
     b"\x91" * 600, b"\x81\xa1x" * 300,
 )  # fmt: skip
+SIGNED = 0.25
+"""Share of the frames that are signed: a signature costs as much as the rest of a frame."""
 LARGE = 70_000  # bytes: more than a head may have
 
 
@@ -70,6 +84,10 @@ class Mutator:
         self._hello: Pairs = list(good_hello(task, layout).items())
         entries, self._payload = good_model(task, layout)
         self._model: Pairs = list(entries.items())
+        self._signed_hello: Pairs = list(good_signed_hello(task, layout).items())
+        self._signed_model: Pairs = list(good_signed_model(task, layout)[0].items())
+        self._signs = False  # the frame that is being made
+        self._key = Ed25519PrivateKey.from_private_bytes(SECRET)
         self._count = layout.size
         self._changes: list[Callable[[Pairs], None]] = [
             self._replace, self._replace, self._replace_inner, self._drop, self._double, self._add,
@@ -79,7 +97,11 @@ class Mutator:
     def frame(self) -> tuple[Kind, bytes]:
         """The decoder that gets it, and its bytes."""
         kind: Kind = "hello" if self._random.random() < 0.25 else "model"
-        pairs = list(self._hello if kind == "hello" else self._model)
+        self._signs = self._random.random() < SIGNED
+        plain, signed = (
+            (self._hello, self._signed_hello) if kind == "hello" else (self._model, self._signed_model)
+        )
+        pairs = list(signed if self._signs else plain)
         for _ in range(self._random.choice((0, 0, 1, 1, 1, 2, 3))):
             self._random.choice(self._changes)(pairs)
         body = self._pack_hello(pairs) if kind == "hello" else self._pack_model(pairs)
@@ -153,7 +175,7 @@ class Mutator:
 
     def _odd_key(self) -> object:
         return self._random.choice(
-            ("sum", "w", "v", "kind", "id", "digest", "", "x", "y" * 300, 7, None, b"x", 1.5)
+            ("sum", "w", "v", "kind", "id", "digest", "sig", "key", "", "x", "y" * 300, 7, None, b"x", 1.5)
         )
 
     def _odd(self, value: object) -> object:
@@ -195,10 +217,17 @@ class Mutator:
         return covered + pack("sum") + pack(self._sum(covered)) + pack("w") + pack(payload)
 
     def _covered(self, pairs: Pairs, more: int) -> bytes:
-        count = len(pairs) + more
+        count = len(pairs) + more + self._signs
         if self._random.random() < 0.03:
             count += self._random.choice((-1, 1, 20))
-        return pack_map(max(0, count)) + b"".join(_packed(key) + _packed(value) for key, value in pairs)
+        covered = pack_map(max(0, count)) + b"".join(_packed(key) + _packed(value) for key, value in pairs)
+        if not self._signs:
+            return covered
+        signature: object = self._key.sign(DOMAIN + covered)
+        if self._random.random() < 0.1:
+            other = self._key.sign(covered)  # of something else
+            signature = self._random.choice((other, self._odd(signature)))
+        return covered + pack("sig") + _packed(signature)
 
     def _sum(self, covered: bytes) -> object:
         if self._random.random() < 0.04:
@@ -222,7 +251,8 @@ class Mutator:
             data = zlib.compress(bytes(100 * len(data)) if self._random.random() < 0.05 else data)
             if self._random.random() < 0.2:
                 data = self._damage(data)
-        right = {"codec": codec, "digest": xxhash.xxh3_128_digest(data)}
+        sha256 = hashlib.sha256(data).digest()
+        right = {"codec": codec, "digest": xxhash.xxh3_128_digest(data), "sha256": sha256}
         for at, (key, value) in enumerate(pairs):
             if type(key) is str and self._random.random() < 0.95:
                 pairs[at] = (key, right.get(key, value))

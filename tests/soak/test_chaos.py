@@ -16,13 +16,14 @@ from soak.options import Options
 OPTIONS = Options(Path("nowhere"))
 
 
-def life(grown: float = 0.0, files: int = 5, sockets: int = 6) -> Life:
+def life(grown: float = 0.0, leaked: int = 0, sockets: int = 6) -> Life:
     memory = [(float(age), int(200e6 + grown * age / 200)) for age in range(0, 261, 10)]
-    return Life(0.0, {"file": 5, "socket": 1}, {"file": files, "socket": sockets}, memory)
+    files = [{"file": 5 + look % 2 + leaked * look // 9, "socket": sockets} for look in range(10)]
+    return Life(0.0, files, memory)
 
 
 def result(own: Life | None = None, **changed: Any) -> Result:
-    lives = {10: own or life(), 11: life(), 12: Life(5.0, {"file": 5}, {"file": 5}, [(1.0, 9)])}
+    lives = {10: own or life(), 11: life(), 12: Life(5.0, [{"file": 5}], [(1.0, 9)])}
     record = Record(Counter(killed=1), lives, {0: ["a"], 1: ["b", "b"]}, [7])
     statuses = [{"accuracy": 0.96}, {"accuracy": 0.97}]
     return replace(Result(2, record, statuses, [lives[10], lives[11]], [], "all well\n"), **changed)
@@ -41,7 +42,7 @@ def test_nodes_that_bear_it() -> None:
     [
         (result(statuses=[{"accuracy": 0.96}]), "nodes that answer at the end"),
         (result(statuses=[{"accuracy": 0.96}, {"accuracy": None}]), "accuracy of the worst node"),
-        (result(life(files=6)), "files opened and not closed"),
+        (result(life(leaked=9)), "files opened and not closed"),
         (result(life(sockets=9)), "sockets of a node at the end"),
         (result(life(grown=60e6)), "growth of a node's memory over its life"),
         (result(left=[99]), "processes left behind"),
