@@ -4,12 +4,13 @@ Three sources, each seeded: a generator that knows a frame's parts (mutations.py
 which is guided by what the codec's code has not run yet (guided.py). A frame that is taken has to be good:
 finite, of the layout's length, and the same when it is sent on.
 
-    python -m soak.frames SEED COUNT        what one process of the first source does; prints JSON
+    python -m soak.frames SEED COUNT SECONDS    what one process of the first source does; prints JSON
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -30,7 +31,7 @@ from p2pfl.gossip.messages import Layout, Task, TensorSpec
 from soak.figures import Figure, at_least, at_most, explains, none_of
 from soak.guided import guided
 from soak.mutations import Kind, Mutator, packed_hello, packed_model, sealed, valid_pairs
-from soak.options import Options
+from soak.options import SECONDS, Options
 from soak.processes import resident
 
 FRAMES, FEW = 1_000_000, 10_000
@@ -117,11 +118,13 @@ def resealed(kind: Kind, body: bytes) -> bytes:
     return body if at < 0 else sealed(body[:at]) + (body[at + 14 :] if kind == "model" else b"")
 
 
-def generated(seed: int, count: int) -> Tally:
-    """`count` frames of the generator, in this process."""
+def generated(seed: int, count: int, limit: float = math.inf) -> Tally:
+    """`count` frames of the generator, in this process; fewer if they take more than `limit` seconds."""
     mutator, tally = Mutator(TASK, LAYOUT, seed), Tally()
     before, began = 0, time.perf_counter()
     for number in range(count):
+        if time.perf_counter() - began > limit:
+            break
         kind, body = mutator.frame()
         pieces = mutator.pieces(body)
         watched = number % WATCHED == 0
@@ -143,12 +146,12 @@ def generated(seed: int, count: int) -> Tally:
     return tally
 
 
-def in_processes(seed: int, count: int, processes: int) -> Tally:
+def in_processes(seed: int, count: int, processes: int, limit: float) -> Tally:
     """The same on so many processes, each with a seed of its own. RuntimeError if one of them dies."""
     each = -(-count // processes)
     line = [sys.executable, "-m", "soak.frames"]
     running = [
-        subprocess.Popen([*line, str(seed + i), str(each)], stdout=subprocess.PIPE, text=True)
+        subprocess.Popen([*line, str(seed + i), str(each), str(limit)], stdout=subprocess.PIPE, text=True)
         for i in range(processes)
     ]
     tally = Tally()
@@ -217,10 +220,14 @@ def measure(options: Options) -> Iterator[Figure]:
     """The figures of `python -m soak frames`."""
     count = FEW if options.small else FRAMES
     cores = 1 if options.small else os.cpu_count() or 1
+    began = time.perf_counter()
     by_hand = of_hypothesis(options.seed, int(count * HYPOTHESIS_SHARE))
     led, why_not = guided(int(count * GUIDED_SHARE), options.seed)
     rest = count - sum(by_hand.outcomes.values()) - (0 if led is None else led.runs)
-    drawn = in_processes(options.seed, rest, cores) if cores > 1 else generated(options.seed, rest)
+    left = SECONDS - (time.perf_counter() - began)
+    drawn = (
+        in_processes(options.seed, rest, cores, left) if cores > 1 else generated(options.seed, rest, left)
+    )
     total = Tally()
     for part in (by_hand, drawn):
         total.add(part)
@@ -241,8 +248,8 @@ def measure(options: Options) -> Iterator[Figure]:
 
 
 def main() -> None:
-    seed, count = map(int, sys.argv[1:])
-    print(json.dumps(vars(generated(seed, count))))
+    seed, count = map(int, sys.argv[1:3])
+    print(json.dumps(vars(generated(seed, count, float(sys.argv[3])))))
 
 
 if __name__ == "__main__":
