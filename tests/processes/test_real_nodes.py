@@ -58,7 +58,8 @@ def test_three_nodes_find_each_other_learn_and_leave_when_all_are_done(tmp_path)
     for i in (1, 2):
         lines = [json.loads(line) for line in Path(tmp_path, f"{i}.jsonl").read_text().splitlines()]
         kinds = [line["event"] for line in lines]
-        assert kinds.count("peer-added") == 2
+        # One that was too busy to answer for a while is added again.
+        assert len({line["peer"] for line in lines if line["event"] == "peer-added"}) == 2
         assert kinds.count("round-completed") == 3
         assert "merged" in kinds
         assert lines[-1]["event"] == "stopped"
