@@ -115,7 +115,7 @@ def fuzz(
     seeds: Annotated[int, typer.Option(help="How many random scenarios.")] = 200,
     first: Annotated[int, typer.Option(help="The seed of the first.")] = 0,
     seed: Annotated[int | None, typer.Option(help="This one alone, and say all about it.")] = None,
-    limit: Annotated[float, typer.Option(help="Seconds of real time for each.")] = 60.0,
+    limit: Annotated[float, typer.Option(help="Seconds of real time for each.")] = 300.0,
     keep: Annotated[Path | None, typer.Option(help="Folder for the journals of those that fail.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the verdicts as one JSON object.")] = False,
 ) -> None:

@@ -32,7 +32,7 @@ from p2pfl.learning.data import load
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 # Seconds of real time that a trial may take; most take one.
-LIMIT = 60.0
+LIMIT = 300.0
 # ... and that one which took longer has to say where it is.
 EPITAPH = 2.0
 OWN = re.compile(r'File ".*?((?:p2pfl|netsim)/[\w/]+\.py)", line (\d+) in (\w+)')

@@ -30,6 +30,8 @@ MOST_NODES = 30
 EARLY = 0.9
 # In a share of the scenarios nodes sign: what is doubled on its way is then refused, not merged once.
 SIGNED = 0.3
+# Seconds between a node's probes, one of these: probes often show most, rare ones cost least.
+PROBES = (1.0, 3.0, 10.0)
 # Training samples of digits; a share of them is kept.
 IMAGES = 1438
 # A run that is not over by then, in seconds of its clock, never ends: the slowest node's budget is less.
@@ -56,6 +58,7 @@ def random_scenario(seed: int) -> Scenario:
     keys |= _faults(rng, pace, early=early)
     _add_events(rng, nodes, pace, tables, early=early)
     keys["signed"] = rng.random() < SIGNED
+    keys["probe-interval"] = float(_one(rng, PROBES))
     return scenario_of(build(SimConfig, keys), tables)
 
 
