@@ -14,7 +14,7 @@ from p2pfl.errors import StorageError, plain
 from p2pfl.events import Checkpointed, CheckpointFailed, Merged, PeerAdded, StateChanged
 from p2pfl.gossip.messages import KnownPeer
 from p2pfl.storage.checkpoint import Checkpoint
-from tests.p2pfl.village import Village, Villager, until_done
+from tests.p2pfl.village import Village, Villager, live_until_done, until_done
 
 pytestmark = pytest.mark.virtual
 
@@ -29,16 +29,6 @@ def full_disk(checkpoint: Checkpoint) -> str | None:
         ) from error
 
 
-async def live(village: Village, *villagers: Villager) -> None:
-    """Until all are done."""
-    async with trio.open_nursery() as nursery:
-        await nursery.start(village.network.run)
-        for villager in villagers:
-            await nursery.start(villager.node.run)
-        await until_done(*villagers)
-        nursery.cancel_scope.cancel()
-
-
 def saved(villager: Villager) -> list[int]:
     return [event.round for event in villager.events(Checkpointed)]
 
@@ -46,7 +36,7 @@ def saved(villager: Villager) -> list[int]:
 async def test_every_round_is_saved_and_so_are_the_start_and_the_end():
     village = Village()
     node = village.villager(0, rounds=3)
-    await live(village, node)
+    await live_until_done(village, node)
     assert saved(node) == [0, 1, 2, 3, 3]
     assert [checkpoint.round for checkpoint in node.saved] == [0, 1, 2, 3, 3]
     assert node.status()["storage"] == {
@@ -67,7 +57,7 @@ async def test_a_node_whose_disk_is_full_goes_on_says_so_and_tries_again(caplog)
     node = village.villager(0, (1,), rounds=6, full=full_in_rounds_2_to_4)
     other = village.villager(1, rounds=6)
     with caplog.at_level(logging.WARNING):
-        await live(village, node, other)
+        await live_until_done(village, node, other)
     assert saved(node) == [0, 1, 5, 6, 6]
     assert [event.round for event in node.events(CheckpointFailed)] == [2, 3, 4]
     assert {event.reason for event in node.events(CheckpointFailed)} == {"No space left on device"}
@@ -85,7 +75,7 @@ async def test_a_node_whose_disk_is_full_goes_on_says_so_and_tries_again(caplog)
 async def test_while_it_cannot_save_its_status_says_why_and_which_round_is_safe():
     village = Village()
     node = village.villager(0, rounds=3, full=lambda c: full_disk(c) if c.round else None)
-    await live(village, node)
+    await live_until_done(village, node)
     storage = node.status()["storage"]
     assert isinstance(storage, dict)
     assert (storage["round"], storage["failures"]) == (0, 4)
@@ -96,7 +86,7 @@ async def test_what_is_left_out_of_a_checkpoint_is_said_and_counted(caplog):
     village = Village()
     node = village.villager(0, rounds=2, full=lambda checkpoint: "the database is locked")
     with caplog.at_level(logging.WARNING):
-        await live(village, node)
+        await live_until_done(village, node)
     assert saved(node) == [0, 1, 2, 2]
     assert [event.reason for event in node.events(CheckpointFailed)] == ["the database is locked"] * 4
     assert len(caplog.records) == 1
@@ -109,13 +99,13 @@ async def test_a_node_that_cannot_save_at_its_start_does_not_start():
     village = Village()
     node = village.villager(0, full=full_disk)
     with pytest.raises(StorageError, match="No space left"), plain():
-        await live(village, node)
+        await live_until_done(village, node)
 
 
 async def test_a_restarted_node_finds_its_peers_again_with_none_or_only_dead_ones_named():
     village = Village()
     first = [village.villager(0, rounds=2), village.villager(1, (0,), rounds=2)]
-    await live(village, *first)
+    await live_until_done(village, *first)
     assert first[0].saved[-1].peers == (KnownPeer("id1", village.url(1)),)
     assert first[1].saved[-1].peers == (KnownPeer("id0", village.url(0)),)
     again = Village()
@@ -123,7 +113,7 @@ async def test_a_restarted_node_finds_its_peers_again_with_none_or_only_dead_one
         again.villager(0, rounds=4, resume=first[0].saved[-1]),
         again.villager(1, (7, 8), rounds=4, resume=first[1].saved[-1]),  # nobody is there
     ]
-    await live(again, *nodes)
+    await live_until_done(again, *nodes)
     for node, other in zip(nodes, (1, 0), strict=True):
         assert [event.peer for event in node.events(PeerAdded)] == [f"id{other}"]
         assert node.events(Merged)
@@ -132,11 +122,11 @@ async def test_a_restarted_node_finds_its_peers_again_with_none_or_only_dead_one
 async def test_a_remembered_peer_that_is_gone_keeps_no_node_from_training():
     village = Village()
     before = village.villager(0, rounds=1)
-    await live(village, before)
+    await live_until_done(village, before)
     again = Village()
     gone = replace(before.saved[-1], peers=(KnownPeer("id5", again.url(5)),))
     node = again.villager(0, rounds=3, resume=gone)
-    await live(again, node)
+    await live_until_done(again, node)
     assert node.node.gossip.round == 3
 
 
@@ -159,7 +149,7 @@ async def test_what_a_done_node_merges_is_saved_too():
 async def test_rounds_may_be_saved_more_rarely_and_the_end_is_saved_all_the_same():
     village = Village()
     node = village.villager(0, rounds=7, checkpoint_every=3)
-    await live(village, node)
+    await live_until_done(village, node)
     assert saved(node) == [0, 3, 6, 7]
 
 

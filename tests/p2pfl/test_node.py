@@ -29,7 +29,7 @@ from p2pfl.events import (
 from p2pfl.gossip.deadlines import LONGEST_PAUSE
 from p2pfl.gossip.messages import Layout, TensorSpec
 from p2pfl.storage.checkpoint import Checkpoint
-from tests.p2pfl.village import LATENCY, LAYOUT, SAMPLES, TASK, Village, live_ids, until_done
+from tests.p2pfl.village import LATENCY, LAYOUT, SAMPLES, TASK, Village, live_ids, live_until_done, until_done
 
 pytestmark = pytest.mark.virtual
 
@@ -53,12 +53,7 @@ async def test_a_node_without_peers_trains_alone_and_goes_on_serving():
 async def test_two_nodes_exchange_and_agree():
     village = Village()
     a, b = village.villager(0, (1,)), village.villager(1, (0,))
-    async with trio.open_nursery() as nursery:
-        await nursery.start(village.network.run)
-        await nursery.start(a.node.run)
-        await nursery.start(b.node.run)
-        await until_done(a, b)
-        nursery.cancel_scope.cancel()
+    await live_until_done(village, a, b)
     assert a.events(Merged)
     assert b.events(Merged)
     np.testing.assert_allclose(a.node.gossip.weights, b.node.gossip.weights, atol=0.5)
@@ -67,12 +62,7 @@ async def test_two_nodes_exchange_and_agree():
 async def test_what_arrives_during_training_costs_no_progress():
     village = Village()
     nodes = [village.villager(i, (1 - i,), settle=0) for i in range(2)]
-    async with trio.open_nursery() as nursery:
-        await nursery.start(village.network.run)
-        for villager in nodes:
-            await nursery.start(villager.node.run)
-        await until_done(*nodes)
-        nursery.cancel_scope.cancel()
+    await live_until_done(village, *nodes)
     # Three rounds add 3; a plain mean with models that are a round behind would have lost some of it.
     assert all(villager.node.gossip.weights[0] >= 3 for villager in nodes)
 
@@ -81,12 +71,7 @@ async def test_what_arrives_during_training_costs_no_progress():
 async def test_every_mode_mixes_models(mode):
     village = Village()
     nodes = [village.villager(i, (1 - i,), gossip=mode, settle=0, seconds=1 + 0.1 * i) for i in range(2)]
-    async with trio.open_nursery() as nursery:
-        await nursery.start(village.network.run)
-        for villager in nodes:
-            await nursery.start(villager.node.run)
-        await until_done(*nodes)
-        nursery.cancel_scope.cancel()
+    await live_until_done(village, *nodes)
     sent = [event for villager in nodes for event in villager.events(Exchanged) if event.mode != "hello"]
     assert {event.mode for event in sent} == {mode}
     assert {event.outcome for event in sent} == {"ok"}
@@ -97,11 +82,7 @@ async def test_an_unreachable_peer_delays_nothing_and_is_retried_with_backoff():
     village = Village()
     node = village.villager(0, (7,), rounds=20, settle=0)
     village.network.host(7)  # an address where nobody listens
-    async with trio.open_nursery() as nursery:
-        await nursery.start(village.network.run)
-        await nursery.start(node.node.run)
-        await until_done(node)
-        nursery.cancel_scope.cancel()
+    await live_until_done(village, node)
     started = node.times(StateChanged)[0]
     assert started == pytest.approx(2 * LATENCY)  # one refused hello
     assert node.times(StateChanged)[1] - started == pytest.approx(20.0)
@@ -295,12 +276,7 @@ async def test_nodes_of_another_task_or_model_refuse_each_other(other):
         if other == "task"
         else village.villager(1, (0,), layout=Layout("wider", (TensorSpec("w", (4,)),)))
     )
-    async with trio.open_nursery() as nursery:
-        await nursery.start(village.network.run)
-        await nursery.start(ours.node.run)
-        await nursery.start(theirs.node.run)
-        await until_done(ours, theirs)
-        nursery.cancel_scope.cancel()
+    await live_until_done(village, ours, theirs)
     for villager in (ours, theirs):
         status = villager.status()
         assert status["rejected"].get(f"wrong-{other}", 0) >= 1
@@ -322,11 +298,7 @@ async def test_diverged_training_is_dropped_and_the_node_goes_on():
         return good(result)
 
     node.compute.result = second_diverges
-    async with trio.open_nursery() as nursery:
-        await nursery.start(village.network.run)
-        await nursery.start(node.node.run)
-        await until_done(node)
-        nursery.cancel_scope.cancel()
+    await live_until_done(village, node)
     assert [event.round for event in node.events(Diverged)] == [2]
     assert node.node.gossip.weights.tolist() == [2.0] * 4
     assert node.node.gossip.round == 3
@@ -360,12 +332,7 @@ async def test_a_node_goes_on_from_its_checkpoint():
 async def test_the_interval_keeps_exchanges_apart_and_training_late():
     village = Village()
     nodes = [village.villager(i, (1 - i,), interval=5.0, rounds=4) for i in range(2)]
-    async with trio.open_nursery() as nursery:
-        await nursery.start(village.network.run)
-        for villager in nodes:
-            await nursery.start(villager.node.run)
-        await until_done(*nodes)
-        nursery.cancel_scope.cancel()
+    await live_until_done(village, *nodes)
     published = nodes[0].times(Published)[:4]
     assert np.diff(published).min() == pytest.approx(5.0)
     trained = nodes[0].times(Trained)
@@ -395,12 +362,7 @@ async def test_round_age_loss_and_accuracy_of_the_status_change_together():
 async def test_evaluation_can_be_rarer_or_off():
     village = Village()
     rare, never = village.villager(0, evaluate_every=2, rounds=4), village.villager(1, evaluate_every=0)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(village.network.run)
-        await nursery.start(rare.node.run)
-        await nursery.start(never.node.run)
-        await until_done(rare, never)
-        nursery.cancel_scope.cancel()
+    await live_until_done(village, rare, never)
     assert [event.round for event in rare.events(Evaluated)] == [2, 4, 4]
     assert never.events(Evaluated) == []
     assert never.status()["round"] == 3
@@ -409,12 +371,7 @@ async def test_evaluation_can_be_rarer_or_off():
 async def test_exchange_never_runs_twice_at_once_with_one_peer():
     village = Village(latency=3.0)  # an exchange lasts six rounds
     nodes = [village.villager(i, (1 - i,), rounds=30, settle=0) for i in range(2)]
-    async with trio.open_nursery() as nursery:
-        await nursery.start(village.network.run)
-        for villager in nodes:
-            await nursery.start(villager.node.run)
-        await until_done(*nodes)
-        nursery.cancel_scope.cancel()
+    await live_until_done(village, *nodes)
     ends = [t for t, e in nodes[0].seen if isinstance(e, Exchanged) and e.mode in MODEL_MODES]
     assert len(ends) >= 3
     assert np.diff(ends).min() >= 6.0 - 1e-9
@@ -423,12 +380,7 @@ async def test_exchange_never_runs_twice_at_once_with_one_peer():
 async def test_the_fifth_of_a_network_knows_everybody_in_the_end():
     village = Village()
     nodes = [village.villager(i, (0,) if i else (), rounds=15, fanout=2) for i in range(6)]
-    async with trio.open_nursery() as nursery:
-        await nursery.start(village.network.run)
-        for villager in nodes:
-            await nursery.start(villager.node.run)
-        await until_done(*nodes)
-        nursery.cancel_scope.cancel()
+    await live_until_done(village, *nodes)
     for index, villager in enumerate(nodes):
         assert list(live_ids(villager)) == [f"id{i}" for i in range(6) if i != index]
 
@@ -444,12 +396,7 @@ async def test_with_fixed_peers_a_node_talks_only_to_whom_it_is_told():
         village.villager(i, ((i - 1) % 5, (i + 1) % 5), rounds=10, fanout=3, fixed_peers=True)
         for i in range(5)
     ]
-    async with trio.open_nursery() as nursery:
-        await nursery.start(village.network.run)
-        for villager in ring:
-            await nursery.start(villager.node.run)
-        await until_done(*ring)
-        nursery.cancel_scope.cancel()
+    await live_until_done(village, *ring)
     for i, villager in enumerate(ring):
         neighbours = {(i - 1) % 5, (i + 1) % 5}
         assert called(villager) == {village.url(j) for j in neighbours}
@@ -462,12 +409,7 @@ async def test_a_stranger_may_call_a_node_with_fixed_peers_and_is_answered():
     village = Village()
     fixed = village.villager(0, (), rounds=10, fixed_peers=True)
     stranger = village.villager(1, (0,), rounds=10)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(village.network.run)
-        await nursery.start(fixed.node.run)
-        await nursery.start(stranger.node.run)
-        await until_done(fixed, stranger)
-        nursery.cancel_scope.cancel()
+    await live_until_done(village, fixed, stranger)
     assert fixed.events(Merged)
     assert stranger.events(Merged)
     assert {event.outcome for event in stranger.events(Exchanged)} == {"ok"}

@@ -14,7 +14,7 @@ from p2pfl.gossip.codec import MEDIA_TYPE
 from p2pfl.gossip.identity import Identity
 from p2pfl.network.client import PeerClient
 from tests.p2pfl.network.sites import body, hello_body
-from tests.p2pfl.village import LAYOUT, TASK, Village, Villager, until_done
+from tests.p2pfl.village import LAYOUT, TASK, Village, Villager, living, until_done
 
 pytestmark = pytest.mark.virtual
 
@@ -26,13 +26,17 @@ def of(secret: bytes, incarnation: int = 1) -> Identity:
 
 
 @asynccontextmanager
-async def living(village: Village, *villagers: Villager) -> AsyncIterator[trio.Nursery]:
-    async with trio.open_nursery() as nursery:
-        await nursery.start(village.network.run)
-        for villager in villagers:
-            await nursery.start(villager.node.run)
-        yield nursery
-        nursery.cancel_scope.cancel()
+async def bob_was_there() -> AsyncIterator[tuple[Village, trio.Nursery, Villager, Villager]]:
+    """Ann goes on living, Bob has gone without a word after both were done."""
+    village = Village()
+    a = village.villager(0, (1,), identity=of(ANN), rounds=1)
+    b = village.villager(1, identity=of(BOB), rounds=1)
+    async with living(village, a) as nursery:
+        async with trio.open_nursery() as life:
+            await life.start(b.node.run)
+            await until_done(a, b)
+            life.cancel_scope.cancel()
+        yield village, nursery, a, b
 
 
 def stranger(village: Village) -> PeerClient:
@@ -181,16 +185,7 @@ async def serve_recorded(village: Village, index: int, recorded: list[bytes], nu
 )
 async def test_another_in_a_verified_peers_place_is_found_out(unsigned: bool, reason: str) -> None:
     """The peer is gone and somebody else answers at its address: unsigned, or with what it said before."""
-    village = Village()
-    a = village.villager(0, (1,), identity=of(ANN), rounds=1)
-    b = village.villager(1, identity=of(BOB), rounds=1)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(village.network.run)
-        await nursery.start(a.node.run)
-        async with trio.open_nursery() as life:
-            await life.start(b.node.run)
-            await until_done(a, b)
-            life.cancel_scope.cancel()
+    async with bob_was_there() as (village, nursery, a, b):
         old = b.node.gossip.hello_frame(b.node.gossip.hello(), of(ANN).id, b"r" * 32)
         await serve_recorded(village, 1, [hello_body("bob", TASK, LAYOUT) if unsigned else old], nursery)
         courier = a.node._courier
@@ -199,20 +194,10 @@ async def test_another_in_a_verified_peers_place_is_found_out(unsigned: bool, re
         assert not await courier.hello(contact)
         assert (contact.state, contact.verified, contact.id) == ("unreachable", True, of(BOB).id)
         assert a.node.service.status()["rejected"] == {reason: 1}
-        nursery.cancel_scope.cancel()
 
 
 async def test_a_recorded_model_is_no_answer_to_another_request() -> None:
-    village = Village()
-    a = village.villager(0, (1,), identity=of(ANN), rounds=1)
-    b = village.villager(1, identity=of(BOB), rounds=1)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(village.network.run)
-        await nursery.start(a.node.run)
-        async with trio.open_nursery() as life:
-            await life.start(b.node.run)
-            await until_done(a, b)
-            life.cancel_scope.cancel()
+    async with bob_was_there() as (village, nursery, a, b):
         merges = len(a.events(Merged))
         old = b"".join(bytes(chunk) for chunk in b.node.gossip.frame(of(ANN).id, b"r" * 32))
         await serve_recorded(village, 1, [old], nursery)
@@ -226,7 +211,6 @@ async def test_a_recorded_model_is_no_answer_to_another_request() -> None:
         await trio.sleep(5)
         assert a.status()["rejected"]["unasked"] == 2
         assert len(a.events(Merged)) == merges
-        nursery.cancel_scope.cancel()
 
 
 async def test_a_peer_that_comes_back_without_its_state_is_another_and_taken() -> None:

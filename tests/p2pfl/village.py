@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -129,6 +130,23 @@ class Village:
             admission=Admission(id, require_signed=built.require_signed, allowed=allowed),
         )
         return Villager(node, compute, saved, seen)
+
+
+@asynccontextmanager
+async def living(village: Village, *villagers: Villager) -> AsyncIterator[trio.Nursery]:
+    """The villagers live in this nursery, started in this order; at the end they are gone."""
+    async with trio.open_nursery() as nursery:
+        await nursery.start(village.network.run)
+        for villager in villagers:
+            await nursery.start(villager.node.run)
+        yield nursery
+        nursery.cancel_scope.cancel()
+
+
+async def live_until_done(village: Village, *villagers: Villager) -> None:
+    """Until all of them are."""
+    async with living(village, *villagers):
+        await until_done(*villagers)
 
 
 async def until_done(*villagers: Villager) -> None:

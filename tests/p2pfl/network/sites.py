@@ -126,6 +126,23 @@ class Answer:
 DISCONNECT: Message = {"type": "http.disconnect"}
 
 
+class Watched(Site):
+    """Lets a test wait for a refusal, also for one that nobody is told of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refusal = trio.Event()
+
+    def reject(self, error: PeerError, source: str, peer: str) -> None:
+        super().reject(error, source, peer)
+        self.refusal.set()
+
+    async def refused(self) -> PeerError:
+        with trio.fail_after(20):
+            await self.refusal.wait()
+        return self.rejected[-1][0]
+
+
 def pieces(data: bytes, size: int, *, whole: bool = True) -> list[Message]:
     """A body as ASGI messages; unless it is whole, the client leaves after the last of them."""
     parts = [data[start : start + size] for start in range(0, len(data), size)]

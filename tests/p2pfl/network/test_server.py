@@ -19,11 +19,11 @@ import trio
 import trio.testing
 from starlette.types import Message, Receive, Scope, Send
 
-from p2pfl.errors import ListenError, PeerError
+from p2pfl.errors import ListenError
 from p2pfl.network import courtesy, server
 from p2pfl.network.app import ASGIApp
 from p2pfl.network.server import HttpNetwork
-from tests.p2pfl.network.sites import BIG, Site, app_of, body, hello_body, served
+from tests.p2pfl.network.sites import BIG, Site, Watched, app_of, body, hello_body, served
 
 FORM = b"host: x\r\ncontent-type: application/msgpack\r\n"
 
@@ -108,18 +108,6 @@ async def still_answers(url: str) -> None:
         assert (await line.response()).status == 200
         await line.send(post(hello_body(), "/v1/membership"))
         assert (await line.response()).status == 200
-
-
-class Watched(Site):
-    """Lets a test wait for a refusal that nobody is told of."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.refusal = trio.Event()
-
-    def reject(self, error: PeerError, source: str, peer: str) -> None:
-        super().reject(error, source, peer)
-        self.refusal.set()
 
 
 @contextmanager

@@ -17,7 +17,7 @@ import trio
 import trio.testing
 from starlette.types import Receive, Scope, Send
 
-from p2pfl.errors import BadAnswer, HandshakeFailed, PeerError, PlainHttp, Refused, Unreachable
+from p2pfl.errors import BadAnswer, HandshakeFailed, PlainHttp, Refused, Unreachable
 from p2pfl.network import server, tls
 from p2pfl.network.app import ASGIApp
 from p2pfl.network.client import PeerClient
@@ -28,28 +28,23 @@ from p2pfl.network.tls import Tls
 from p2pfl.network.transport import TcpTransport
 from tests.p2pfl.network import certified
 from tests.p2pfl.network.certified import OTHER, SECRET, TOKEN, Files
-from tests.p2pfl.network.sites import BIG, LAYOUT, TASK, Site, app_of, body, call, frame, hello_body, pieces
+from tests.p2pfl.network.sites import (
+    BIG,
+    LAYOUT,
+    TASK,
+    Site,
+    Watched,
+    app_of,
+    body,
+    call,
+    frame,
+    hello_body,
+    pieces,
+)
 from tests.p2pfl.network.test_server import connected, get, post
 
 PAGES = ("/", "/v1/status", "/v1/peers", "/v1/layout", "/readyz")
 GUARDED = (*PAGES, "/v1/model", "/v1/nothing")
-
-
-class Told(Site):
-    """Lets a test wait for a refusal."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.refusal = trio.Event()
-
-    def reject(self, error: PeerError, source: str, peer: str) -> None:
-        super().reject(error, source, peer)
-        self.refusal.set()
-
-    async def refused(self) -> PeerError:
-        with trio.fail_after(20):
-            await self.refusal.wait()
-        return self.rejected[-1][0]
 
 
 @asynccontextmanager
@@ -300,7 +295,7 @@ def foreign(shown: Files | None, trusted: Files) -> Tls:
 async def test_a_client_without_a_certificate_of_ours_is_refused_counted_and_told(
     client: Client, words: str, papers: Papers, caplog: pytest.LogCaptureFixture
 ) -> None:
-    site = Told()
+    site = Watched()
     async with guarding(app_of(site), papers.security(papers.bob)) as url, calling(client(papers)) as peers:
         with pytest.raises(Unreachable, match=words):
             await peers.hello(url, hello_body("eve"))
@@ -316,7 +311,7 @@ async def test_an_expired_certificate_is_refused(tmp_path: Path) -> None:
     """It was good when the node started: long-lived nodes meet those that ran out."""
     ca = certified.authority(tmp_path, ago=9)
     bob, old = certified.node(tmp_path, ca, "bob"), certified.node(tmp_path, ca, "old", days=3, ago=9)
-    site = Told()
+    site = Watched()
     async with guarding(app_of(site), Security(tls=Tls.load(*bob))) as url:
         async with calling(Security(tls=foreign(old, bob))) as peers:
             with pytest.raises(Unreachable, match="says that our certificate has expired"):
@@ -326,7 +321,7 @@ async def test_an_expired_certificate_is_refused(tmp_path: Path) -> None:
 
 async def test_a_peer_is_who_its_host_says(papers: Papers) -> None:
     """A certificate of our authority for another host: perhaps somebody took over the address."""
-    site = Told()
+    site = Watched()
     async with (
         guarding(app_of(site), papers.security(papers.elsewhere)) as url,
         calling(papers.security(papers.ann)) as peers,
@@ -349,7 +344,7 @@ async def test_other_clients_with_a_certificate_are_served(papers: Papers, versi
 async def test_old_tls_is_not_spoken(papers: Papers) -> None:
     context = papers.context(papers.ann, version=ssl.TLSVersion.TLSv1_1)
     context.set_ciphers("DEFAULT@SECLEVEL=0")
-    site = Told()
+    site = Watched()
     async with guarding(app_of(site), papers.security(papers.bob)) as url:
         request = httpx.Request("GET", f"{url}/healthz", extensions={})
         with pytest.raises(httpx.ConnectError):
@@ -358,7 +353,7 @@ async def test_old_tls_is_not_spoken(papers: Papers) -> None:
 
 
 async def test_plain_http_is_told_to_use_tls_and_gets_nothing(papers: Papers) -> None:
-    site = Told()
+    site = Watched()
     async with guarding(app_of(site), papers.security(papers.bob, public=True)) as url:
         plain = url.replace("https:", "http:")
         for data in (get("/healthz"), post(body())):
@@ -394,7 +389,7 @@ async def test_a_slow_handshake_is_given_up_and_counted(
     start: bytes, papers: Papers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "HANDSHAKE", 0.01)
-    site = Told()
+    site = Watched()
     async with guarding(app_of(site), papers.security(papers.bob)) as url, connected(url) as line:
         await line.send(start)
         assert await line.ended()
@@ -415,7 +410,7 @@ async def test_handshakes_count_as_connections(papers: Papers, monkeypatch: pyte
 async def test_nonsense_for_a_handshake(
     data: bytes, papers: Papers, caplog: pytest.LogCaptureFixture
 ) -> None:
-    site = Told()
+    site = Watched()
     async with guarding(app_of(site), papers.security(papers.bob)) as url, connected(url) as line:
         await line.send(data)
         assert isinstance(await site.refused(), HandshakeFailed)
@@ -467,7 +462,7 @@ async def test_pages_without_a_certificate_with_public_status(papers: Papers) ->
 
 
 async def test_a_bad_certificate_is_not_forgiven_by_public_status(papers: Papers) -> None:
-    site = Told()
+    site = Watched()
     async with guarding(app_of(site), papers.security(papers.bob, public=True)) as url:
         transport = TcpTransport(foreign(papers.eve, papers.bob).client)
         with pytest.raises(httpx.ConnectError):
