@@ -273,9 +273,9 @@ def messages(lines: Iterable[Line], account: Account) -> Iterator[Violation]:
         elif event == "started":
             indices[line["id"]] = indices[line["url"]] = line["node"]
         elif event == "exchanged" and line["outcome"] == "ok" and line["mode"] != "pull":
-            answered[_kind(line["mode"]), line["node"], indices[line["url"]]] += 1
+            answered[line["mode"], line["node"], indices[line["url"]]] += 1
         elif event == "served" and line["mode"] != "pull":  # of a pull nobody says who it is
-            heard[_kind(line["mode"]), indices[line["peer"]], line["node"]] += 1
+            heard[line["mode"], indices[line["peer"]], line["node"]] += 1
     if not account.balances:
         yield Violation("messages", end, None, f"do not add up: {account}")
     if +told != Counter(account.lost):
@@ -307,11 +307,6 @@ def signatures(lines: Iterable[Line], scenario: Scenario) -> Iterator[Violation]
             if replay or line["reason"] in _FORGERIES:
                 detail = f"refuses a message of {line['peer'] or 'somebody'}: {line['detail']}"
                 yield Violation("signatures", line["t"], line["node"], detail)
-
-
-def _kind(mode: str) -> str:
-    """A probe is a hello to whom it reaches."""
-    return "hello" if mode == "probe" else mode
 
 
 def consensus(seen: Settled) -> Iterator[Violation]:

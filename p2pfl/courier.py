@@ -157,16 +157,25 @@ class Courier:
         """Make sure who is at this address; True if it is (now) a live contact."""
         contact.busy = True
         try:
-            await self.greeting(contact, "hello", deadlines.longest(HELLO_BYTES))
+            await self.greeting(contact, deadlines.longest(HELLO_BYTES))
         finally:
             contact.busy = False
         return contact.state == "live" and self._gossip.view.knows(contact)
 
     async def greeting(
-        self, contact: Contact, mode: Mode, seconds: float, ask: Ask = "", target: ViewEntry | None = None
+        self,
+        contact: Contact,
+        seconds: float,
+        ask: Ask = "",
+        target: ViewEntry | None = None,
+        *,
+        forgiving: bool = False,
     ) -> Hello | None:
         """A hello and its answer within `seconds`, also beside an exchange with that contact; None if there
-        was no answer."""
+        was no answer.
+
+        forgiving: silence is not held against the contact yet, for others may reach it.
+        """
         heard: list[Hello] = []
 
         async def send() -> Reply:
@@ -182,7 +191,7 @@ class Courier:
             heard.append(theirs)
             return reply
 
-        took = await self._request(contact, mode, seconds, send)
+        took = await self._request(contact, ask or "hello", seconds, send, forgiving=forgiving)
         if not heard:
             return None
         if took is not None and not ask:
@@ -223,7 +232,13 @@ class Courier:
             self._ended.set()
 
     async def _request(
-        self, contact: Contact, mode: Mode, seconds: float, send: Callable[[], Awaitable[Reply]]
+        self,
+        contact: Contact,
+        mode: Mode,
+        seconds: float,
+        send: Callable[[], Awaitable[Reply]],
+        *,
+        forgiving: bool = False,
     ) -> float | None:
         """One request, its outcome noted in the view and observed. Raises nothing of a peer's making.
 
@@ -240,8 +255,7 @@ class Courier:
         except PeerError as caught:
             error = caught
         took = self._clock.now() - started
-        # A probe that is not answered says nothing yet: others may reach that node.
-        if error is not None and not (mode == "probe" and isinstance(error, TimedOut | Unreachable)):
+        if error is not None and not (forgiving and isinstance(error, TimedOut | Unreachable)):
             self._failed(contact, error)
         elif not contact.is_paused(self._clock.now()):
             contact.detail = ""

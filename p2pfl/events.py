@@ -36,7 +36,8 @@ class Event:
 
 Observe = Callable[[Event], None]
 
-# Requests: a hello makes acquainted, a probe asks whether somebody is there, a sync compares what is known.
+# Requests: a hello makes acquainted and shows who is there, a probe has another say hello to somebody, a sync
+# compares what is known.
 Mode = Literal["hello", "probe", "sync", "push", "pull", "push-pull"]
 MODEL_MODES: tuple[Mode, ...] = ("push", "pull", "push-pull")
 

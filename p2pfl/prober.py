@@ -83,7 +83,7 @@ class Prober:
         if self._beats % SYNC == 0:
             self._sync(now, lost=self._beats // SYNC % 2 == 0)
         if not gossip.url and self._beats % HEARTBEAT == 0:
-            membership.beat()
+            membership.sign_of_life()
 
     def _strangers(self, now: float) -> list[Contact]:
         """In random order, first those who called us: or some would be in nobody's view (a shuffle of Cyclon
@@ -132,7 +132,7 @@ class Prober:
 
     async def _answers(self, contact: Contact, id: str) -> bool:
         seconds = deadlines.probe(contact.round_trip, self._period) * (1 + self._gossip.membership.health)
-        hello = await self._courier.greeting(contact, "probe", seconds)
+        hello = await self._courier.greeting(contact, seconds, forgiving=True)
         if hello is None:  # who asks to be left alone is there
             return contact.is_paused(self._clock.now())
         return hello.sender.id == id
@@ -153,9 +153,8 @@ class Prober:
                 # It waits for an answer too, as long as it thinks right.
                 usual = deadlines.probe(helper.round_trip, self._period)
                 seconds = (usual + self._period) * (1 + gossip.membership.health)
-                hello = await self._courier.greeting(
-                    helper, "probe", seconds, "probe", ViewEntry(id, target.url)
-                )
+                favour = ViewEntry(id, target.url)
+                hello = await self._courier.greeting(helper, seconds, "probe", favour, forgiving=True)
                 if hello is not None:
                     answers.append(hello.reached is True)
                     if hello.reached:
@@ -202,7 +201,7 @@ class Prober:
 
     async def _compare(self, contact: Contact) -> None:
         seconds = deadlines.longest(HELLO_BYTES)
-        await self._courier.greeting(contact, "sync", seconds, "sync")
+        await self._courier.greeting(contact, seconds, "sync")
 
     async def leave(self) -> None:
         """Say farewell to some, who tell the others; waits for their answers."""

@@ -300,8 +300,8 @@ class Membership:
         standing: Standing = "left" if self._leaving else "alive"
         return Rumour(self._own_id, url, standing, self._start, self._refuted)
 
-    def beat(self) -> None:
-        """We cannot be called, and live."""
+    def sign_of_life(self) -> None:
+        """We cannot be called, and live: so others hear of a newer incarnation of ours."""
         self._refuted += 1
 
     def leave(self) -> None:

@@ -255,7 +255,7 @@ def test_news_of_who_cannot_be_called_keeps_it_alive() -> None:
 
 def test_who_cannot_be_called_gives_news_of_itself() -> None:
     made = making()
-    made.beat()
+    made.sign_of_life()
     assert made.own("").incarnation == (1, 1)
 
 
