@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 import trio
@@ -24,6 +25,8 @@ from p2pfl.gossip.messages import Layout, Task, TensorSpec, Vector
 from p2pfl.learning.learner import Evaluation, FitPlan, FitResult
 from p2pfl.learning.partition import Shard
 from p2pfl.node import Node
+
+T = TypeVar("T")
 
 TASK = Task("nothing", ("a", "b"), (1, 1, 2), (0.5,), (0.5,))
 LAYOUT = Layout("nothing", (TensorSpec("w", (4,)),))
@@ -148,8 +151,8 @@ class Herd:
         return parts
 
 
-def herded(act: Callable[[Herd], Awaitable[None]], *, seed: int, view_size: int, loss: float = 0.0) -> None:
-    """Run `act` with a herd, in virtual time: latencies of 20 to 60 ms, losing this share of all messages."""
+def herded(act: Callable[[Herd], Awaitable[T]], *, seed: int, view_size: int, loss: float = 0.0) -> T:
+    """What `act` finds with a herd in virtual time, at latencies of 20 to 60 ms; `loss` is of all messages."""
 
     @asynccontextmanager
     async def herd() -> AsyncIterator[Herd]:
@@ -166,8 +169,8 @@ def herded(act: Callable[[Herd], Awaitable[None]], *, seed: int, view_size: int,
             yield Herd(network, nursery, np.random.default_rng((seed, 3)), view_size)
             nursery.cancel_scope.cancel()
 
-    async def main() -> None:
+    async def main() -> T:
         async with herd() as nodes:
-            await act(nodes)
+            return await act(nodes)
 
-    run_deterministically(main, clock=JumpingClock())
+    return run_deterministically(main, clock=JumpingClock())

@@ -6,8 +6,8 @@ All in virtual time, with a probe a second: seconds are probe periods.
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 import trio
 
@@ -23,65 +23,56 @@ NODES, FEW, MANY, VIEW, SPAN = 100, 100, 1000, 64, 1000.0
 QUICK_NODES, QUICK_FEW, QUICK_MANY, QUICK_VIEW, QUICK_SPAN = 20, 20, 60, 16, 60.0
 
 
-@dataclass
-class _Found:
-    crashes: list[float] = field(default_factory=list)  # seconds until half of the others knew
-    mistakes: int = 0  # deaths of nodes that lived
-    suspicions: int = 0
-    healed: float = 0.0
-    rate: float = 0.0  # bytes a second and node
-    parts: list[int] = field(default_factory=list)
-
-
 def measure(quick: bool) -> Iterator[Figure]:
     nodes, few, many = (QUICK_NODES, QUICK_FEW, QUICK_MANY) if quick else (NODES, FEW, MANY)
     view, span = (QUICK_VIEW, QUICK_SPAN) if quick else (VIEW, SPAN)
     for loss in (0.0, 0.1):
-        found = noticed(nodes, 2 if quick else 5, loss)
+        crashes = noticed(nodes, 2 if quick else 5, loss)
         yield Figure(
             f"{nodes} nodes, {loss:.0%} lost: a crash is known to half",
-            statistics.median(found.crashes),
+            statistics.median(crashes),
             "periods",
             "at most",
             10,
-            {"longest": max(found.crashes)},
+            {"longest": max(crashes)},
         )
-    found = undisturbed(nodes, span, 0.1)
+    deaths, suspicions = undisturbed(nodes, span, 0.1)
     yield Figure(
         f"{nodes} nodes, 10% lost, {span:.0f} s: false deaths",
-        found.mistakes,
+        deaths,
         "",
         "at most",
         0,
-        {"suspicions": found.suspicions},
+        {"suspicions": suspicions},
     )
-    found = parted(nodes)
+    healed = parted(nodes)
     yield Figure(
-        f"{nodes} nodes cut in two for {CUT:.0f} s: one view again", found.healed, "periods", "at most", 20
+        f"{nodes} nodes cut in two for {CUT:.0f} s: one view again", healed, "periods", "at most", 20
     )
-    small, large = crowded(few, view), crowded(many, view)
+    small, _ = crowded(few, view)
+    large, parts = crowded(many, view)
     yield Figure(
         f"{many} nodes beside {few}, view {view}: traffic of a node",
-        large.rate / small.rate,
+        large / small,
         "times",
         "at most",
         1.2,
-        {f"bytes/s, {few}": small.rate, f"bytes/s, {many}": large.rate},
+        {f"bytes/s, {few}": small, f"bytes/s, {many}": large},
     )
     yield Figure(
         f"{many} nodes, {CHURN:.0%} crash, as many join: parts of the overlay",
-        max(large.parts),
+        max(parts),
         "",
         "at most",
         1,
     )
 
 
-def noticed(nodes: int, crashes: int, loss: float) -> _Found:
-    """Crash some, one after the other."""
-    found = _Found()
+def noticed(nodes: int, crashes: int, loss: float) -> list[float]:
+    """Some crash, one after the other: periods until half of the others knew, of each."""
 
-    async def act(herd: Herd) -> None:
+    async def act(herd: Herd) -> list[float]:
+        found: list[float] = []
         await _acquainted(herd, nodes)
         for _ in range(crashes):
             herd.sightings.clear()
@@ -98,63 +89,59 @@ def noticed(nodes: int, crashes: int, loss: float) -> _Found:
             await herd.until(half_know, 60)
             at = sorted(told.values())
             half = (len(herd.nodes) + 1) // 2
-            found.crashes.append(at[half - 1] - began if len(at) >= half else float("inf"))
+            found.append(at[half - 1] - began if len(at) >= half else float("inf"))
+        return found
 
-    herded(act, seed=1, view_size=128, loss=loss)
-    return found
+    return herded(act, seed=1, view_size=128, loss=loss)
 
 
-def undisturbed(nodes: int, seconds: float, loss: float) -> _Found:
-    """Nobody crashes."""
-    found = _Found()
+def undisturbed(nodes: int, seconds: float, loss: float) -> tuple[int, int]:
+    """Nobody crashes: how many were held for dead, and how many suspected."""
 
-    async def act(herd: Herd) -> None:
+    async def act(herd: Herd) -> tuple[int, int]:
         await _acquainted(herd, nodes)
         herd.sightings.clear()
         await trio.sleep(seconds)
-        found.mistakes = sum(sighting.standing == "dead" for sighting in herd.sightings)
-        found.suspicions = sum(sighting.standing == "suspect" for sighting in herd.sightings)
+        seen = Counter(sighting.standing for sighting in herd.sightings)
+        return seen["dead"], seen["suspect"]
 
-    herded(act, seed=2, view_size=128, loss=loss)
-    return found
+    return herded(act, seed=2, view_size=128, loss=loss)
 
 
-def parted(nodes: int) -> _Found:
-    """A cut through the middle that heals."""
-    found = _Found()
+def parted(nodes: int) -> float:
+    """A cut through the middle ends: periods until everybody knows everybody again."""
 
-    async def act(herd: Herd) -> None:
+    async def act(herd: Herd) -> float:
         await _acquainted(herd, nodes)
         half = nodes // 2
         herd.network.cut(1, (tuple(range(half)), tuple(range(half, nodes))))
         await trio.sleep(CUT)
         herd.network.heal(1)
-        found.healed = await herd.until(herd.everybody_knows_everybody, 100)
+        return await herd.until(herd.everybody_knows_everybody, 100)
 
-    herded(act, seed=3, view_size=128)
-    return found
+    return herded(act, seed=3, view_size=128)
 
 
-def crowded(nodes: int, view_size: int) -> _Found:
-    """What membership costs once it runs evenly; then CHURN of the nodes crash at once, and as many join."""
-    found = _Found()
+def crowded(nodes: int, view_size: int) -> tuple[float, list[int]]:
+    """Bytes a second and node once membership runs evenly; then CHURN of the nodes crash at once, and as many
+    join: parts of the overlay after either.
+    """
 
-    async def act(herd: Herd) -> None:
+    async def act(herd: Herd) -> tuple[float, list[int]]:
         await herd.add(nodes)
         await trio.sleep(EVENLY)
         before = herd.bytes_sent()
         await trio.sleep(EVENLY)
-        found.rate = (herd.bytes_sent() - before) / nodes / EVENLY
+        rate = (herd.bytes_sent() - before) / nodes / EVENLY
         for index in herd.rng.permutation(list(herd.nodes))[: int(CHURN * nodes)]:
             herd.crash(int(index))
-        found.parts.append(herd.parts())
+        parts = [herd.parts()]
         await trio.sleep(EVENLY / 2)
         await herd.add(int(CHURN * nodes))
         await trio.sleep(EVENLY / 2)
-        found.parts.append(herd.parts())
+        return rate, [*parts, herd.parts()]
 
-    herded(act, seed=4, view_size=view_size)
-    return found
+    return herded(act, seed=4, view_size=view_size)
 
 
 async def _acquainted(herd: Herd, nodes: int) -> None:
