@@ -152,7 +152,7 @@ class Herd:
 
 
 def herded(act: Callable[[Herd], Awaitable[T]], *, seed: int, view_size: int, loss: float = 0.0) -> T:
-    """What `act` finds with a herd in virtual time, at latencies of 20 to 60 ms; `loss` is of all messages."""
+    """What `act` finds with a herd in virtual time, at latencies of 20 to 60 ms; loss: share of messages."""
 
     @asynccontextmanager
     async def herd() -> AsyncIterator[Herd]:
