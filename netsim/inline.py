@@ -8,11 +8,11 @@ from typing import Any, Self
 
 import numpy as np
 
-from netsim import work
 from netsim.jobs import Intake, Job, PoolStatistics, R
-from netsim.slots import ALIGNMENT, aligned
 from p2pfl.gossip.messages import Vector
+from p2pfl.learning import work
 from p2pfl.learning.learner import Evaluation, FitPlan, FitResult, Learner
+from p2pfl.learning.slots import ALIGNMENT, aligned
 
 
 class InlinePool:
@@ -53,7 +53,7 @@ class InlinePool:
             with work.one_thread():
                 job.outcome = self._compute(job)
         except Exception as error:  # noqa: BLE001  - whatever a learner raises becomes the job's outcome
-            job.outcome = job.failed(*work.explain(error))
+            job.outcome = job.failed(work.explain(error))
         self._statistics.jobs += 1
         self._statistics.busy_seconds[0] += time.perf_counter() - start
         return job.take()

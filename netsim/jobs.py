@@ -10,6 +10,7 @@ from typing import Any, Generic, Literal, Protocol, Self, TypeVar, cast
 from p2pfl.errors import SimulationError
 from p2pfl.gossip.messages import Vector
 from p2pfl.learning.learner import Evaluation, FitPlan, FitResult
+from p2pfl.learning.records import Failure
 
 R = TypeVar("R", FitResult, Evaluation)
 
@@ -36,10 +37,10 @@ class Job(Generic[R]):
         what = "evaluation" if self.plan is None else f"fit of {self.plan.steps} steps"
         return f"job {self.number} ({what}{', ' if self.label else ''}{self.label})"
 
-    def failed(self, summary: str, trace: str) -> SimulationError:
-        """The error of a learner that raised; trace: its traceback, as a note."""
-        error = SimulationError(f"{self} failed: {summary}")
-        error.add_note(trace)
+    def failed(self, failure: Failure) -> SimulationError:
+        """The error of a learner that raised; its traceback is a note."""
+        error = SimulationError(f"{self} failed: {failure.summary}")
+        error.add_note(failure.trace)
         return error
 
     def check_wanted(self) -> None:

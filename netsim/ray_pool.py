@@ -13,9 +13,9 @@ from netsim.dispatch import Dispatcher
 from netsim.jobs import Job
 from netsim.patience import LIMIT
 from netsim.ray_cluster import RayCluster
-from netsim.ray_worker import Failure
 from p2pfl.errors import SimulationError
 from p2pfl.learning.learner import Evaluation, FitResult, Learner
+from p2pfl.learning.records import Failure
 
 # Jobs per worker: one in work, one whose weights travel meanwhile.
 HANDED_OUT = 2
@@ -114,7 +114,7 @@ class RayPool(Dispatcher):
             return
         job.state = "finished"
         if isinstance(result, Failure):
-            job.outcome = job.failed(result.summary, result.trace)
+            job.outcome = job.failed(result)
         elif isinstance(result, Evaluation):
             job.outcome = Evaluation(result.loss, result.confusion.copy())
         else:

@@ -19,20 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from netsim import work
-from netsim.forked import die_with_parent
 from p2pfl.gossip.messages import Vector
+from p2pfl.learning import work
+from p2pfl.learning.forked import die_with_parent
 from p2pfl.learning.learner import Evaluation, FitPlan, FitResult, Learner
+from p2pfl.learning.records import Failure
 
 T = TypeVar("T", FitResult, Evaluation)
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A learner raised: as one line, and its traceback."""
-
-    summary: str
-    trace: str
 
 
 @dataclass(frozen=True)
@@ -89,5 +82,5 @@ def _timed(compute: Callable[[], T]) -> tuple[T | Failure, float]:
     try:
         result: T | Failure = compute()
     except Exception as error:  # noqa: BLE001  - whatever a learner raises is the parent's to report
-        result = Failure(*work.explain(error))
+        result = work.explain(error)
     return result, time.perf_counter() - start

@@ -2,7 +2,7 @@
 
 The parent keeps the backlog and hands out a few jobs per worker through one pipe from which all workers help
 themselves, so that none idles while the parent is busy simulating. Vectors travel in slots of anonymous
-shared memory, one per handed-out job; pipes carry fixed-size records only (netsim/forked.py).
+shared memory, one per handed-out job; pipes carry fixed-size records only (p2pfl/learning/records.py).
 
 Why nothing can deadlock: the parent never blocks on the job pipe (a job that does not fit stays in the
 backlog) and blocks on results only while a job is handed out; a worker blocks on its result pipe only until
@@ -15,20 +15,29 @@ import math
 import os
 import select
 import signal
-import sys
-import traceback
-import warnings
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
 from netsim.dispatch import Dispatcher
-from netsim.forked import ERROR_BYTES, EVALUATION, FIT, JOB, RESULT, Doing, prepare, serve
 from netsim.jobs import Job
 from netsim.patience import LIMIT
-from netsim.slots import Slot, aligned, offsets
 from p2pfl.errors import SimulationError
-from p2pfl.learning.learner import Evaluation, FitResult, Learner
+from p2pfl.learning import work
+from p2pfl.learning.forked import Doing, fork, reap, serve
+from p2pfl.learning.learner import Learner
+from p2pfl.learning.records import (
+    ERROR_BYTES,
+    FIT,
+    JOB,
+    RESULT,
+    Failure,
+    ResultRecord,
+    ask_evaluation,
+    ask_fit,
+    read_result,
+)
+from p2pfl.learning.slots import Slot, aligned
 
 # Jobs per worker: one in work, two that bridge the time in which the parent is busy simulating.
 HANDED_OUT = 3
@@ -122,23 +131,12 @@ class WorkerPool(Dispatcher):
         assert job.weights is not None
         index = self._free[-1]
         slot = self._slots[index]
-        plan = job.plan
-        counts = (job.weights.size, 0, 0)
-        numbers: tuple[float, ...] = (job.limit, 0, 0, 0.0, 0.0, 0.0)
-        if plan is not None and job.optimiser is not None:
-            counts = (job.weights.size, job.optimiser.size, plan.indices.size)
-            numbers = (
-                plan.steps, plan.batch_size, plan.seed, plan.learning_rate, plan.momentum, plan.weight_decay
-            )  # fmt: skip
-        first, second, size = offsets(*counts)
-        slot.grow(size)
-        slot.vector(counts[0])[:] = job.weights
-        if plan is not None and job.optimiser is not None:
-            slot.vector(counts[1], first)[:] = job.optimiser
-            slot.integers(counts[2], second)[:] = plan.indices
-        kind = EVALUATION if plan is None else FIT
+        if job.plan is not None and job.optimiser is not None:
+            record = ask_fit(slot, index, job.number, job.weights, job.optimiser, job.plan)
+        else:
+            record = ask_evaluation(slot, index, job.number, job.weights, job.limit)
         try:
-            os.write(self._jobs_fd, JOB.pack(job.number, kind, index, slot.size, *counts, *numbers))
+            os.write(self._jobs_fd, JOB.pack(*record))
         except (BlockingIOError, BrokenPipeError):
             # Full: the next result makes room.  Broken: no worker is left, the next poll says so.
             return False
@@ -149,64 +147,37 @@ class WorkerPool(Dispatcher):
 
     def _finish(self, worker: int, record: bytes) -> None:
         """Copy one result out of its slot and free the slot."""
-        number, kind, size, optimiser, steps, samples, text, loss, seconds = RESULT.unpack(record)
-        job, index = self._out.pop(number)
-        slot = self._slots[index]
-        slot.grow(size)
+        result = ResultRecord(*RESULT.unpack(record))
+        job, index = self._out.pop(result.number)
         self._free.append(index)
         self.statistics.jobs += 1
-        self.statistics.busy_seconds[worker] += seconds
-        if kind == FIT:
-            self.statistics.images_trained += samples
+        self.statistics.busy_seconds[worker] += result.seconds
+        if result.kind == FIT:
+            self.statistics.images_trained += result.samples
         if job.state == "gone":
             return
+        outcome = read_result(self._slots[index], result, self._parameters)
+        job.outcome = job.failed(outcome) if isinstance(outcome, Failure) else outcome
         job.state = "finished"
-        if kind == FIT:
-            weights = slot.vector(self._parameters).copy()
-            first = offsets(self._parameters, optimiser, 0)[0]
-            job.outcome = FitResult(weights, slot.vector(optimiser, first).copy(), steps, samples, loss)
-        elif kind == EVALUATION:
-            confusion = slot.integers(steps * steps).reshape(steps, steps).copy()  # steps: classes here
-            job.outcome = Evaluation(loss, confusion)
-        else:
-            summary, _, trace = slot.text(text).decode(errors="replace").partition("\n")
-            job.outcome = job.failed(summary, trace)
 
     def _death(self, index: int) -> SimulationError:
         """Reap a worker whose pipe ended; says how it died and on what."""
         worker = self._workers[index]
-        _, status = os.waitpid(worker.pid, 0)
+        job, _ = self._out.get(self._doing.number(index), (None, -1))
+        self._broken = f"worker {index} {reap(worker.pid, f'during {job}' if job else 'between jobs')}"
         worker.alive = False
         self._poll.unregister(worker.results)
-        code = os.waitstatus_to_exitcode(status)
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
-        job, _ = self._out.get(self._doing.number(index), (None, -1))
-        hint = "; was memory short?" if code == -signal.SIGKILL else ""
-        self._broken = f"worker {index} {how} {f'during {job}' if job else 'between jobs'}{hint}"
         return SimulationError(self._broken)
 
     def _fork(self, index: int, jobs: int) -> None:
         results, results_out = os.pipe()
-        parent = os.getpid()
-        sys.stdout.flush()  # what is buffered would be in the child's buffers too
-        sys.stderr.flush()
-        with warnings.catch_warnings():
-            # Python 3.12+ warns if any thread exists; numpy's idle arithmetic threads do, and hold no lock.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            pid = os.fork()
-        if pid == 0:
-            status = 70  # EX_SOFTWARE
-            try:
-                os.close(self._jobs_fd)  # or the end of the parent would never be the end of the pipe
-                prepare(parent)
-                serve(self._learner, self._slots, jobs, results_out, self._doing, index)
-                status = 0
-            except BrokenPipeError:  # the parent is gone
-                status = 0
-            except BaseException:  # noqa: BLE001  - the child must not return into the parent's program
-                traceback.print_exc()
-            finally:
-                os._exit(status)
+
+        def work_on() -> None:
+            os.close(self._jobs_fd)  # or the end of the parent would never be the end of the pipe
+            work.use_one_thread()
+            serve(self._learner, self._slots, jobs, results_out, self._doing, index)
+
+        pid = fork(work_on)
         os.close(results_out)  # before the next fork: only this worker holds it, so its death ends the pipe
         self._workers.append(_Worker(pid, results))
         self._by_fd[results] = index

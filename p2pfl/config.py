@@ -48,6 +48,7 @@ Schedule = Literal["constant", "cosine"]
 Codec = Literal["f32", "f16", "f32+deflate", "f16+deflate"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 Discovery = Literal["none", "mdns"]
+TrainIn = Literal["auto", "process", "thread"]
 
 # --advertise of a node that nobody can call.
 NOWHERE = "none"
@@ -258,6 +259,11 @@ class NodeConfig:
     name: str = option("", "A name for people, in logs and status.")
     shard: str = option("0/1", "I/N: take the I-th of the N parts of the split, counted from 0.")
     threads: int = option(1, "Torch threads for training; more than one pays only for large models.")
+    train_in: TrainIn = option(
+        "auto",
+        "process: training has a process of its own, which serving peers does not disturb; thread: it is a "
+        "thread of this one; auto: a process on Linux, but a thread for a learner of your own.",
+    )
     seed: int | None = option(None, "Seed of batch order, dropout and peer choice. [default: from the OS]")
     state_dir: str | None = option(
         None, "Folder that keeps weights, optimiser state, round, identity and peers over restarts."

@@ -70,6 +70,10 @@ class ListenError(SetupError):
     """The listening address is taken or not ours."""
 
 
+class LearningError(P2pflError):
+    """A learner raised, or the process died in which it computes."""
+
+
 class SimulationError(P2pflError):
     """The simulator broke: a worker died, a process did not start."""
 

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import logging
 import signal
-import threading
 from collections.abc import Callable
-from contextlib import ExitStack
-from functools import partial
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import trio
 
 from p2pfl.clock import Clock
+from p2pfl.computing import ForkedCompute, ThreadCompute
 from p2pfl.config import NodeConfig, flatten, parse_shard
 from p2pfl.credentials import admission_of, read_allowed, reload_allowed, take_identity
-from p2pfl.errors import P2pflError, StorageError, plain
+from p2pfl.errors import ConfigError, P2pflError, StorageError, plain
 from p2pfl.gossip.frame import PROTOCOL_VERSION
-from p2pfl.gossip.messages import Vector
+from p2pfl.learning import slots, work
 from p2pfl.learning.data import load
-from p2pfl.learning.learner import Evaluation, FitPlan, FitResult, Learner
+from p2pfl.learning.learner import Learner
 from p2pfl.learning.partition import Shard, shard
 from p2pfl.learning.torch_learner import TorchLearner
 from p2pfl.network import discovery
@@ -30,56 +28,12 @@ from p2pfl.network.server import HttpNetwork
 from p2pfl.node import Node
 from p2pfl.observing import Observer
 from p2pfl.persistence import Persistence
+from p2pfl.seams import Compute
 from p2pfl.storage.checkpoint import Checkpoint
 from p2pfl.storage.health import StorageHealth
 from p2pfl.storage.journal import JournalFile
 
 log = logging.getLogger(__name__)
-
-R = TypeVar("R")
-
-
-class ThreadCompute:
-    """The compute seam of a process: the learner in a worker thread, one job at a time.
-
-    A cancelled job is told to stop, ends after the batch under way, and only then the cancellation goes on:
-    no thread outlives the node.
-    """
-
-    def __init__(self, learner: Learner) -> None:
-        self._learner = learner
-
-    async def fit(self, weights: Vector, optimiser: Vector, plan: FitPlan) -> FitResult:
-        return await _in_thread(partial(self._learner.fit, weights, optimiser, plan))
-
-    async def evaluate(self, weights: Vector, limit: int) -> Evaluation:
-        return await _in_thread(partial(self._learner.evaluate, weights, limit))
-
-
-async def _in_thread(work: Callable[[Callable[[], bool]], R]) -> R:
-    """Run work(stop) in a worker thread; stop() says True once the caller is cancelled.
-
-    Its result never belongs to that thread alone: trio's idle threads keep what they returned last, and if
-    arrays that rest on torch's memory die with such a thread while the interpreter shuts down, torch ends the
-    process.
-    """
-    stop = threading.Event()
-    results: list[R] = []
-
-    def put() -> None:
-        results.append(work(stop.is_set))
-
-    async def tell_when_cancelled() -> None:
-        try:
-            await trio.sleep_forever()
-        finally:
-            stop.set()
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(tell_when_cancelled)
-        await trio.to_thread.run_sync(put)
-        nursery.cancel_scope.cancel()
-    return results[0]
 
 
 def start(
@@ -97,19 +51,30 @@ def start(
         discovery.check_installed()
     if config.allow is not None:
         read_allowed(config.allow)  # before anything slow
+    forks = config.train_in == "process" or (
+        config.train_in == "auto" and learner is None and slots.available()
+    )
+    if forks:
+        if not slots.available():
+            raise ConfigError("train-in process needs Linux; give thread or auto")
+        work.use_one_thread()  # of a second one, a forked process would wait for ever
     index, parts = parse_shard(config.shard)
     dataset = load(config.data)
     own = shard(dataset, config.data, index, parts)
     if learner is None:
         learner = TorchLearner(dataset, config.training.model, config.threads)
-    with plain():
-        return trio.run(_main, config, security, learner, own, reload)
+    computing: AbstractContextManager[Compute] = (
+        ForkedCompute(learner) if forks else nullcontext(ThreadCompute(learner))
+    )
+    with computing as compute, plain():
+        return trio.run(_main, config, security, learner, compute, own, reload)
 
 
 async def _main(
     config: NodeConfig,
     security: Security,
     learner: Learner,
+    compute: Compute,
     own: Shard,
     reload: Callable[[], NodeConfig] | None,
 ) -> int:
@@ -137,7 +102,7 @@ async def _main(
             layout=learner.layout,
             initial=learner.initial_weights(config.training.init_seed),
             shard=own,
-            compute=ThreadCompute(learner),
+            compute=compute,
             network=HttpNetwork(config.listen, config.call_from, security),
             clock=clock,
             rng=rng,

@@ -53,6 +53,8 @@ YOUNG = 60.0
 LEAST_ACCURACY, LEAST_SMALL = 0.95, 0.5
 MOST_GROWTH, MOST_SOCKETS_EACH = 50.0, 4
 """MB over a life; sockets at the end for each other node: kept connections of both directions."""
+LAST = 10.0
+"""Seconds that a killed process may take to be gone: the kernel kills what it had started a moment later."""
 PATIENCE, ASK = 60.0, 0.5
 """Seconds for a node's answer at the end, and between asking it again."""
 
@@ -116,7 +118,8 @@ def measure(options: Options) -> Iterator[Figure]:
     """The figures of `python -m soak chaos`."""
     with Children() as children, plain():
         record, statuses, alive = trio.run(_run, options, children)
-    left = [pid for pid in record.lives if Path(f"/proc/{pid}").exists()] + _naming(options.folder)
+    found = [*record.lives, *_naming(options.folder)]
+    left = [pid for pid in found if processes.outlasts(pid, LAST)]
     logs = "".join(path.read_text(encoding="utf-8") for path in sorted(options.folder.glob("*.log")))
     nodes = FEW if options.small else NODES
     yield from figures(options, Result(nodes, record, statuses, alive, left, logs))

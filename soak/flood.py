@@ -56,15 +56,13 @@ PATIENCE = 30.0
 """Seconds for a small request."""
 STEPS = 100
 """Batches of a round: images are counted by rounds, so they are short."""
-TRAINING = "put from"
-"""How the name of trio's worker thread begins while it runs a job of ThreadCompute."""
 
 
 @dataclass
 class Watch:
     """What is seen of the node, each with trio's time.
 
-    training: processor seconds of its training thread.  memory: bytes.  images: of each round.
+    training: processor seconds of the process that trains.  memory: bytes.  images: of each round.
     waits: seconds, of small requests.  failed: those without an answer.
     """
 
@@ -171,11 +169,11 @@ async def _flooded(
 
 
 async def _look(node: Child, journal: Path, watch: Watch) -> None:
-    threads, tail = processes.Threads(node.pid, TRAINING), Tail(journal)
+    (trainer,), tail = processes.children(node.pid), Tail(journal)
     tail.listens_at = trio.current_time()
     while True:
         now = trio.current_time()
-        watch.training.append((now, threads.seconds()))
+        watch.training.append((now, processes.seconds(trainer)))
         watch.memory.append((now, processes.own(node.pid)))
         watch.images += [(at, event.samples) for at, event in tail.look() if isinstance(event, Trained)]
         await trio.sleep(LOOK)
@@ -206,7 +204,7 @@ async def _ask(scope: trio.CancelScope, url: str, watch: Watch) -> None:
 
 
 def images_per_second(watch: Watch, span: Span) -> float:
-    """Images by processor second of the training thread; NaN if it has not trained."""
+    """Images by processor second of training; NaN if it has not trained."""
     seconds = span.of(watch.training)
     taken = seconds[-1] - seconds[0] if seconds else 0.0
     return sum(span.of(watch.images)) / taken if taken else math.nan
@@ -237,7 +235,7 @@ def figures(options: Options, result: Result) -> Iterator[Figure]:
         due = FLOOD_SHARE * options.seconds * RATE
         yield at_least("flood: exchanges made, of 200 a second", 100 * made / due, LEAST_RATE, "%")
         slower = 100 * (1 - 2 * speeds[1] / (speeds[0] + speeds[2]))
-        yield at_most("flood: images per CPU second of the training thread", slower, MOST_SLOWDOWN, "% fewer")
+        yield at_most("flood: images per CPU second of training", slower, MOST_SLOWDOWN, "% fewer")
         waits = [1e3 * wait for wait in flooded.of(watch.waits)]
         yield at_most("flood: p99 of hello and status", percentile(waits, 0.99), MOST_WAIT, "ms")
         settled = Span(flooded.begin + WARM_UP * (flooded.end - flooded.begin), flooded.end)

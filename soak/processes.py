@@ -1,8 +1,9 @@
-"""What a process holds: memory, files, threads and their time, as /proc tells. Linux only."""
+"""What a process holds: memory, files, children, processor time, as /proc tells. Linux only."""
 
 from __future__ import annotations
 
 import os
+import select
 from pathlib import Path
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -14,9 +15,14 @@ def resident(pid: int) -> int:
 
 
 def own(pid: int) -> int:
-    """Bytes of memory that a process has for itself: shared pages (torch's code) are not counted."""
-    size, shared = (int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[i]) for i in (1, 2))
-    return (size - shared) * PAGE
+    """Bytes of memory that a process and its children have for themselves: files' pages (torch's code) and
+    memory that was made to be shared are not counted; what a child has not changed since, is for each.
+    """
+    total = 0
+    for each in (pid, *children(pid)):
+        fields = Path(f"/proc/{each}/statm").read_text(encoding="ascii").split()
+        total += (int(fields[1]) - int(fields[2])) * PAGE
+    return total
 
 
 def open_files(pid: int) -> dict[str, int]:
@@ -32,28 +38,26 @@ def open_files(pid: int) -> dict[str, int]:
     return found
 
 
-class Threads:
-    """Processor time of those threads of a process that have ever had a name that begins so.
+def children(pid: int) -> list[int]:
+    """The processes that its threads have started and that live."""
+    tasks = sorted(Path(f"/proc/{pid}/task").iterdir())
+    return [int(child) for task in tasks for child in (task / "children").read_text("ascii").split()]
 
-    A thread's name tells what it does now, and trio's idle threads lose theirs; but as long as there is work
-    for one, the same thread gets it.
-    """
 
-    def __init__(self, pid: int, name: str) -> None:
-        self._tasks = Path(f"/proc/{pid}/task")
-        self._name = name
-        self._known: dict[str, float] = {}  # seconds of each, also of those that have ended
+def seconds(pid: int) -> float:
+    """Processor time that the first thread of a process has taken."""
+    return int(Path(f"/proc/{pid}/task/{pid}/schedstat").read_text(encoding="ascii").split()[0]) / 1e9
 
-    def seconds(self) -> float:
-        """Look now; what those threads have taken so far, all together."""
-        for task in sorted(self._tasks.iterdir()):
-            try:
-                if task.name not in self._known:
-                    named = (task / "comm").read_text(encoding="utf-8", errors="replace")
-                    if not named.startswith(self._name):
-                        continue
-                taken = (task / "schedstat").read_text(encoding="ascii").split()[0]
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            self._known[task.name] = int(taken) / 1e9
-        return sum(self._known.values())
+
+def outlasts(pid: int, seconds: float) -> bool:
+    """Whether a process is still there after so many seconds; waits no longer than it lives."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return False
+    try:
+        waiting = select.poll()
+        waiting.register(handle, select.POLLIN)
+        return not waiting.poll(1000 * seconds)
+    finally:
+        os.close(handle)

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from cli import logs
-from netsim.forked import die_with_parent
 from p2pfl import standalone
 from p2pfl.config import NodeConfig, build
 from p2pfl.errors import P2pflError
+from p2pfl.learning.forked import die_with_parent
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from netsim import ray_cluster
 from netsim.ray_pool import RayPool
 from netsim.ray_worker import Surroundings
 from p2pfl.errors import SetupError, SimulationError
-from tests.netsim.learners import STATELESS, plan
+from tests.learners import STATELESS, plan
 from tests.netsim.pool_contract import LEARNER, PoolContract
 from tests.netsim.watched import all_ended, watch
 

@@ -9,7 +9,7 @@ import pytest
 
 from netsim.jobs import Jobs
 from p2pfl.errors import SimulationError
-from tests.netsim.learners import STATELESS, UNLUCKY, NumpyLearner, plan, same
+from tests.learners import STATELESS, UNLUCKY, NumpyLearner, plan, same
 
 LEARNER = NumpyLearner()
 

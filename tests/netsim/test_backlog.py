@@ -6,7 +6,7 @@ import numpy as np
 
 from netsim.backlog import Backlog
 from netsim.jobs import Job
-from tests.netsim.learners import plan
+from tests.learners import plan
 
 WEIGHTS = np.zeros(3, np.float32)
 

@@ -28,7 +28,9 @@ class AddsOne:
     def fit(self, weights: Vector, optimiser: Vector, plan: FitPlan, stop: Callable[[], bool]) -> FitResult:
         return FitResult(weights + 1, optimiser, plan.steps, plan.samples, 0.5)
 
-    def evaluate(self, weights: Vector, limit: int = 0) -> Evaluation:
+    def evaluate(
+        self, weights: Vector, limit: int = 0, stop: Callable[[], bool] = lambda: False
+    ) -> Evaluation:
         return Evaluation(float(weights[0]), np.eye(2, dtype=np.int64) * limit)
 
 

@@ -114,7 +114,9 @@ class SlowNow:
         noise = np.random.default_rng(plan.seed).normal(size=weights.size).astype(np.float32)
         return FitResult(weights * np.float32(0.9) + noise, optimiser, plan.steps, plan.samples, 1.0)
 
-    def evaluate(self, weights: Vector, limit: int = 0) -> Evaluation:
+    def evaluate(
+        self, weights: Vector, limit: int = 0, stop: Callable[[], bool] = lambda: False
+    ) -> Evaluation:
         return Evaluation(float(weights.mean()), np.eye(2, dtype=np.int64))
 
 

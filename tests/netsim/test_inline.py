@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from netsim import work
 from netsim.inline import InlinePool
 from netsim.workers import WorkerPool
 from p2pfl.gossip.messages import Task
+from p2pfl.learning import work
 from p2pfl.learning.dataset import Dataset
 from p2pfl.learning.learner import FitPlan, FitResult
 from p2pfl.learning.torch_learner import TorchLearner
-from tests.netsim.learners import STATELESS, NumpyLearner, plan, same
+from tests.learners import STATELESS, NumpyLearner, plan, same
 from tests.netsim.pool_contract import LEARNER, PoolContract
 
 

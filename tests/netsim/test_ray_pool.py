@@ -17,7 +17,7 @@ from netsim.ray_cluster import RayCluster
 from netsim.ray_pool import RayPool
 from p2pfl.errors import SetupError
 from p2pfl.learning.learner import FitPlan
-from tests.netsim.learners import STATELESS, NumpyLearner, plan
+from tests.learners import STATELESS, NumpyLearner, plan
 from tests.netsim.watched import all_ended, watch
 
 needs_ray = pytest.mark.skipif(

@@ -18,7 +18,7 @@ from p2pfl.gossip.messages import Task
 from p2pfl.learning.dataset import Dataset
 from p2pfl.learning.learner import FitPlan
 from p2pfl.learning.torch_learner import TorchLearner
-from tests.netsim.learners import STATELESS, NumpyLearner, plan, same
+from tests.learners import STATELESS, NumpyLearner, plan, same
 from tests.netsim.pool_contract import LEARNER, PoolContract
 
 

@@ -58,7 +58,7 @@ def test_a_node_that_bears_it() -> None:
 @pytest.mark.parametrize(
     ("made", "misses"),
     [
-        (result(watched(slower=1.3)), "images per CPU second of the training thread"),
+        (result(watched(slower=1.3)), "images per CPU second of training"),
         (result(watched(grown=90e6)), "growth of memory"),
         (result(watched(wait=0.3)), "p99 of hello and status"),
         (result(watched(), log="x level=error logger=y\n"), "errors in the node's log"),

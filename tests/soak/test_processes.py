@@ -5,8 +5,8 @@ from __future__ import annotations
 import mmap
 import os
 import socket
+import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -33,27 +33,24 @@ def test_memory_that_is_touched_counts() -> None:
     assert all(now - then > 32 << 20 for then, now in zip(before, after, strict=True))
 
 
-def test_a_thread_is_known_by_its_name_and_counted_for_good() -> None:
-    work, done, end = threading.Event(), threading.Event(), threading.Event()
+def test_a_child_is_known_with_its_memory_and_its_time() -> None:
+    alone = processes.own(os.getpid())
+    used = "x = bytes(range(256)) * 262144; sum(range(2_000_000)); print(flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", used], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        assert child.pid in processes.children(os.getpid())
+        assert processes.own(os.getpid()) - alone > 32 << 20
+        assert processes.seconds(child.pid) > 0
+        child.communicate(b"\n")
+    assert child.pid not in processes.children(os.getpid())
 
-    def run() -> None:
-        work.wait()
-        sum(range(2_000_000))
-        Path("/proc/thread-self/comm").write_text("idle", encoding="ascii")
-        done.set()
-        end.wait()
 
-    thread = threading.Thread(target=run)
-    thread.start()
-    task = Path(f"/proc/self/task/{thread.native_id}/comm")
-    task.write_text("put from a test", encoding="ascii")
-    threads = processes.Threads(os.getpid(), "put from")
-    before = threads.seconds()
-    work.set()
-    done.wait()
-    after = threads.seconds()
-    end.set()
-    thread.join()
-    assert 0 <= before < after
-    assert threads.seconds() == pytest.approx(after, abs=0.01)  # though it has ended
-    assert processes.Threads(os.getpid(), "no such name").seconds() == 0
+def test_who_lives_outlasts_and_who_ends_does_not() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        assert processes.outlasts(child.pid, 0.0)
+        child.kill()
+        assert not processes.outlasts(child.pid, 30.0)
+    assert not processes.outlasts(child.pid, 0.0)  # reaped

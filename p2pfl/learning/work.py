@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,11 +12,18 @@ import numpy as np
 
 from p2pfl.gossip.messages import Vector
 from p2pfl.learning.learner import FitPlan, FitResult, Learner
+from p2pfl.learning.records import Failure
 
 
-def fit(learner: Learner, weights: Vector, optimiser: Vector, plan: FitPlan) -> FitResult:
-    """learner.fit to the end. Raises ValueError for weights of another shape, and what the learner raises."""
-    fitted = learner.fit(weights, optimiser, plan, lambda: False)
+def fit(
+    learner: Learner,
+    weights: Vector,
+    optimiser: Vector,
+    plan: FitPlan,
+    stop: Callable[[], bool] = lambda: False,
+) -> FitResult:
+    """learner.fit. Raises ValueError for weights of another shape, and what the learner raises."""
+    fitted = learner.fit(weights, optimiser, plan, stop)
     if fitted.weights.shape != weights.shape:
         raise ValueError(f"fit returned weights of shape {fitted.weights.shape}, not {weights.shape}")
     return fitted
@@ -48,10 +55,10 @@ def one_thread() -> Iterator[None]:
             sys.modules["torch"].set_num_threads(before)
 
 
-def explain(error: Exception) -> tuple[str, str]:
+def explain(error: Exception) -> Failure:
     """An error of a learner as one line, and where it was raised. Text, since it may have to travel."""
     summary = " ".join(f"{type(error).__name__}: {error}".split())
-    return summary[:1000], "".join(traceback.format_exception(error))[-3000:]
+    return Failure(summary[:1000], "".join(traceback.format_exception(error))[-3000:])
 
 
 def float32(vector: Vector) -> Vector:

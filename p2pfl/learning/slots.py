@@ -1,4 +1,4 @@
-"""Anonymous shared memory in which vectors pass between the simulator and its forked workers."""
+"""Anonymous shared memory in which vectors pass between a process and its forked workers."""
 
 from __future__ import annotations
 
@@ -42,6 +42,11 @@ class Slot:
 
     def write_text(self, text: bytes) -> None:
         self._map[: len(text)] = text
+
+
+def available() -> bool:
+    """Whether this system has such memory (Linux)."""
+    return hasattr(os, "memfd_create")
 
 
 def aligned(size: int) -> int:

@@ -45,7 +45,9 @@ class NumpyLearner:
         new = weights * np.float32(1 - plan.weight_decay) + noise / scale
         return FitResult(new, momentum, plan.steps, plan.samples, float(np.abs(new).mean()) / 3)
 
-    def evaluate(self, weights: Vector, limit: int = 0) -> Evaluation:
+    def evaluate(
+        self, weights: Vector, limit: int = 0, stop: Callable[[], bool] = lambda: False
+    ) -> Evaluation:
         confusion = np.arange(9, dtype=np.int64).reshape(3, 3) + limit
         return Evaluation(float(weights.sum()) / 7, confusion)
 
