@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import inspect
 import signal
 
@@ -15,6 +16,21 @@ def pytest_configure(config: pytest.Config) -> None:
     # What a shell starts in the background ignores SIGINT, and so would all processes of the tests.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "virtual: run this coroutine test under trio's MockClock, which jumps")
+
+
+def pytest_collection_finish() -> None:
+    # Each simulation collects garbage before it begins. All of torch, and all tests, are not garbage: without
+    # this looking at them takes longer than many a test.
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    # pytest-xdist passes groups on in the node ids. With a pytest that keeps its node ids to itself, real
+    # nodes, floods and Ray clusters would run side by side, and nobody would know.
+    grouped = getattr(item.config.option, "loadgroup", False) and item.get_closest_marker("xdist_group")
+    if grouped and "@" not in item.nodeid:
+        pytest.fail("pytest-xdist has lost this test's group; install the versions of constraints.txt", False)
 
 
 @pytest.hookimpl(tryfirst=True)
