@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import faulthandler
-import gc
 import json
 import os
 import re
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from netsim.fuzz_trial import Findings, trial
+from netsim.memory import frozen_heap
 from p2pfl.config import DataConfig
 from p2pfl.errors import ConfigError
 from p2pfl.learning.data import load
@@ -107,13 +107,12 @@ def fuzz(
         except OSError as error:
             raise ConfigError(f"keep: cannot write to {keep}: {error.strerror}") from error
     load(DataConfig())  # torch and whatever reads data are imported now, once for all children
-    gc.collect()
-    gc.freeze()  # a garbage pass in a child would write to, and so copy, every page shared with us
     waiting = iter(seeds)
     verdicts: list[Verdict] = []
     running: list[_Child] = []
     at_once = processes or len(os.sched_getaffinity(0))
-    with tempfile.TemporaryDirectory(prefix="p2pfl-fuzz-") as place:
+    # Frozen: a garbage pass in a child would write to, and so copy, every page shared with us.
+    with frozen_heap(), tempfile.TemporaryDirectory(prefix="p2pfl-fuzz-") as place:
         try:
             while True:
                 while len(running) < at_once and (seed := next(waiting, None)) is not None:
@@ -131,7 +130,6 @@ def fuzz(
         finally:
             for child in running:
                 child.kill()
-            gc.unfreeze()
 
 
 def _ended(running: list[_Child]) -> list[_Child]:

@@ -40,6 +40,24 @@ def keep_freed_memory() -> bool:
 
 
 @contextmanager
+def frozen_heap() -> Iterator[None]:
+    """Collect garbage, and keep the collector away from what is left meanwhile.
+
+    What is frozen already stays so, also afterwards, and then no more is: nothing could tell later which of
+    both was whose, for all that is frozen thaws at once. So whoever runs many simulations freezes once.
+    """
+    gc.collect()
+    ours = gc.get_freeze_count() == 0
+    if ours:
+        gc.freeze()
+    try:
+        yield
+    finally:
+        if ours:
+            gc.unfreeze()
+
+
+@contextmanager
 def rare_collections() -> Iterator[None]:
     """Let the garbage collector look seldom meanwhile, and never at what exists already.
 
@@ -48,14 +66,12 @@ def rare_collections() -> Iterator[None]:
     vector.
     """
     before = gc.get_threshold()
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*_COLLECTIONS)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
-        gc.unfreeze()
+    with frozen_heap():
+        gc.set_threshold(*_COLLECTIONS)
+        try:
+            yield
+        finally:
+            gc.set_threshold(*before)
 
 
 class PeakMemory:

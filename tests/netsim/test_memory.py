@@ -7,13 +7,22 @@ import mmap
 import os
 import resource
 import threading
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from netsim import memory
-from netsim.memory import PeakMemory, descendants, keep_freed_memory, rare_collections, tree_pss
+from netsim.memory import (
+    PeakMemory,
+    descendants,
+    frozen_heap,
+    keep_freed_memory,
+    rare_collections,
+    tree_pss,
+)
 
 SIZE = 64 << 20  # bytes: large beside what else a test process allocates meanwhile
 
@@ -116,7 +125,44 @@ def test_kept_memory_is_not_cleared_by_the_kernel_again() -> None:
     assert os.waitstatus_to_exitcode(status) == 0
 
 
-def test_collections_are_rare_only_meanwhile() -> None:
+@pytest.fixture
+def thawed() -> Iterator[None]:
+    """Nothing is frozen; afterwards all is as it was, if something had been (tests/conftest.py)."""
+    frozen = gc.get_freeze_count() > 0
+    gc.unfreeze()
+    yield
+    gc.unfreeze()
+    if frozen:
+        gc.freeze()
+
+
+def test_what_a_caller_has_frozen_stays_frozen_and_is_not_looked_at(thawed: None) -> None:
+    ring: list[object] = []
+    ring.append(ring)
+    seen = weakref.ref(held := Held())
+    ring.append(held)
+    gc.freeze()
+    before = gc.get_freeze_count()
+    del ring, held
+    with frozen_heap():
+        assert seen() is not None
+        assert gc.get_freeze_count() <= before
+        later = weakref.ref(after := Held())
+        after.itself = after
+        del after
+        gc.collect()
+        assert later() is None
+    assert gc.get_freeze_count() > 0
+    gc.unfreeze()
+    gc.collect()
+    assert seen() is None
+
+
+class Held:
+    itself: object
+
+
+def test_collections_are_rare_only_meanwhile(thawed: None) -> None:
     before = gc.get_threshold(), gc.get_freeze_count()
     with rare_collections():
         assert gc.get_threshold()[0] > before[0][0]
