@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import MISSING, dataclass
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Any, Literal, TypeVar, cast, get_args, get_origin
 
 from p2pfl.errors import ConfigError
 
@@ -51,25 +52,32 @@ class Key:
     secret: bool
 
 
-def keys(kind: type[Any]) -> Iterator[Key]:
+def keys(kind: type[Any]) -> tuple[Key, ...]:
     """The flat keys of a configuration class, its own first, then its groups', in order of definition."""
+    return _keys_and_groups(cast(Hashable, kind))[0]
+
+
+@functools.cache  # annotations are strings, and to read them takes milliseconds
+def _keys_and_groups(kind: Any) -> tuple[tuple[Key, ...], Mapping[str, Any]]:
+    """All keys, and the classes of the groups by their fields."""
     hints = typing.get_type_hints(kind)
     fields = dataclasses.fields(kind)
-    for field in fields:
-        if not field.metadata.get("group"):
-            yield Key(
-                field.name,
-                "",
-                hints[field.name],
-                field.default,
-                field.metadata["help"],
-                field.metadata["env"],
-                field.metadata["secret"],
-            )
-    for field in fields:
-        if field.metadata.get("group"):
-            for key in keys(hints[field.name]):
-                yield dataclasses.replace(key, group=field.name)
+    own = [
+        Key(
+            field.name,
+            "",
+            hints[field.name],
+            field.default,
+            field.metadata["help"],
+            field.metadata["env"],
+            field.metadata["secret"],
+        )
+        for field in fields
+        if not field.metadata.get("group")
+    ]
+    groups = {field.name: hints[field.name] for field in fields if field.metadata.get("group")}
+    below = [dataclasses.replace(key, group=name) for name, group in groups.items() for key in keys(group)]
+    return (*own, *below), groups
 
 
 def build(kind: type[T], values: Mapping[str, object]) -> T:
@@ -89,8 +97,8 @@ def build(kind: type[T], values: Mapping[str, object]) -> T:
         if key.secret and not isinstance(value, str | None):
             raise ConfigError(f"{raw} must be a string")
         grouped.setdefault(key.group, {})[name] = _convert(name, key.type, value)
-    hints = typing.get_type_hints(kind)
-    nested = {name: hints[name](**flat) for name, flat in grouped.items() if name}
+    _, groups = _keys_and_groups(cast(Hashable, kind))
+    nested = {name: groups[name](**flat) for name, flat in grouped.items() if name}
     return kind(**grouped[""], **nested)
 
 

@@ -271,3 +271,26 @@ def test_a_list_that_lets_nobody_in_or_is_wrong_starts_nothing(
     result = run("node", "start", "--allow", "allow.txt")
     assert (result.exit_code, result.stdout) == (2, "")
     assert said in error_line(result)
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "said"),
+    [
+        (("--fanout", "0"), 2, "fanout must be at least 1"),
+        (("--lr-schedule", "cosine", "--rounds", "0"), 2, "cosine needs a number of rounds"),
+        (("--shard", "4/4"), 2, "shard '4/4'"),
+        (("--shard", "0/5000"), 2, "5000"),
+        (("--dataset", "nowhere.npz"), 1, "nowhere.npz"),
+        (("--dataset", "mnist", "--data-dir", "empty"), 1, "digits"),
+        (("--model", "no.such:factory"), 1, "no.such"),
+        (("--state-dir", "/proc/nope"), 1, "state-dir"),
+        (("--journal", "/proc/nope/journal"), 1, "journal"),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_an_exit_code(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...], code: int, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run("node", "start", "--listen", "127.0.0.1:0", *flags)
+    assert result.exit_code == code
+    assert said in error_line(result)
