@@ -164,7 +164,7 @@ def as_table(status: Status) -> str:
         console.print(Text(one_line(said)))
     if unverified := _unverified(status, peers):
         console.print(Text(f"unverified: {one_line(', '.join(unverified))}"))
-    console.print(Text(f"{len(peers)} peers:" if peers else "no peers"))
+    console.print(Text(f"{len(peers)} peer{'s' * (len(peers) > 1)}:" if peers else "no peers"))
     if peers:
         table = Table(box=None, pad_edge=False, header_style="bold")
         for title in COLUMNS:

@@ -122,6 +122,11 @@ def test_table_of_a_node_that_has_nothing_yet(run: Run, serve: Serve) -> None:
     assert "none" in shown
 
 
+def test_table_of_a_node_with_one_peer(run: Run, serve: Serve) -> None:
+    serve(answering(httpx.Response(200, json=ANSWER | {"peers": ANSWER["peers"][:1]})))
+    assert "1 peer:" in run("node", "status", URL).stdout.splitlines()
+
+
 def test_table_defuses_what_a_terminal_would_obey(run: Run, serve: Serve) -> None:
     hostile = ANSWER | {"name": "\x1b[2J[red]x[/red]\n\r", "peers": [{"\x1b]0;title\x07": "\x1b[31m"}]}
     serve(answering(httpx.Response(200, json=hostile)))
