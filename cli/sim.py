@@ -149,6 +149,29 @@ def fuzz(
         raise typer.Exit(1)
 
 
+@app.command()
+def reproduce(
+    rows: Annotated[str, typer.Argument(help="A, B, C, D, all, or the id of one row.", metavar="ROWS")],
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A little of each, to see that it runs; no figures to compare.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder of the runs; those in it are not repeated.")] = None,
+) -> None:
+    """Repeat published results: their method and gossip, on the same split, with as much local training."""
+    logs.configure("warning", as_json=False)
+    from netsim.literature import results, running
+    from netsim.literature.rows import chosen
+
+    found = chosen(rows)
+    folder = out or Path("runs") / ("literature-quick" if quick else "literature")
+    typer.echo(results.HEADER)
+    for row in found:
+        with contextlib.redirect_stdout(sys.stderr):
+            running.run_row(row, folder, quick=quick)
+        for line in results.lines(row, results.find(row, folder, quick=quick)):
+            typer.echo(line)
+
+
 def as_text(summary: dict[str, Any], *, terminal: bool) -> str:
     """The summary, report and pictures for people: a table on a terminal, `key: value` lines in a pipe."""
     rows = {name: _shown(value) for name, value in summary.items()}

@@ -48,7 +48,7 @@ def run_baselines(
     """Train in each way that the configuration names, one after another, and record how good it becomes.
 
     record: called with modelled seconds since the method's start, after each `evaluate_every`-th round and
-    after the last.  edges: of the scenario's graph, for d-psgd; none with random peer sampling.
+    after the last (more or less often if they have other rounds than the nodes).  edges: of the scenario's graph, for d-psgd; none with random peer sampling.
     speeds: samples a second of each device.  training_of: of a node, where it may differ from the run's.
     The run's stop conditions hold for each method. Raises SimulationError if the pool breaks.
     """
@@ -254,7 +254,9 @@ class _Run:
         """Round after round, as many as the nodes have, within --virtual-time and up to --target-accuracy."""
         config = self._local.config
         every = 0 if config.evaluate_mode == "end" else config.evaluation.evaluate_every
-        rounds, target = config.training.rounds, config.stop.target_accuracy
+        rounds, target = self._local.training.rounds, config.stop.target_accuracy
+        if every and config.training.rounds:  # as often in all as nodes
+            every = max(1, round(every * rounds / config.training.rounds))
         while rounds == 0 or self._done < rounds:
             if not self._take(self._method.round(self._done, self._models)):
                 break

@@ -6,7 +6,7 @@ file can hold. The groups of a node's own configuration are the ones that real n
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from netsim.units import (
@@ -180,14 +180,38 @@ class BaselinesConfig:
     baselines: tuple[str, ...] = option((), f"Any of {', '.join(BASELINES)}.")
     server_share: float = option(1.0, "fedavg: share C of the clients that the server asks in a round.")
     cyclic_order: tuple[str, ...] = option((), "cyclic: nodes in the order of the tour. [default: 0, 1, ...]")
+    baseline_rounds: int | None = option(None, "Rounds that these train for. [default: as many as the nodes]")
+    baseline_local_epochs: int | None = option(
+        None, "Passes over a node's data in a round of these. [default: as the nodes]"
+    )
+    baseline_local_steps: int | None = option(
+        None, "Batches in a round of these. [default: as the nodes]"
+    )
 
     def __post_init__(self) -> None:
+        for key in ("baseline_rounds", "baseline_local_epochs", "baseline_local_steps"):
+            value = getattr(self, key)
+            check(value is None or value >= 1, f"{key.replace('_', '-')} must be at least 1")
+        check(
+            self.baseline_local_epochs is None or self.baseline_local_steps is None,
+            "baseline-local-epochs and baseline-local-steps exclude each other; give one of them",
+        )
         for name in self.baselines:
             check(name in BASELINES, f"baselines: {name!r} is none of {', '.join(BASELINES)}")
         check(len(set(self.baselines)) == len(self.baselines), "baselines names one twice")
         check(0 < self.server_share <= 1, "server-share must be in (0, 1]")
         for item in self.cyclic_order:
             check(item.isdecimal(), f"cyclic-order: {item!r} is not a node number")
+
+    def training(self, nodes: TrainingConfig) -> TrainingConfig:
+        """How they train locally, where nodes do it so."""
+        changes: dict[str, int | None] = {}
+        if self.baseline_rounds is not None:
+            changes["rounds"] = self.baseline_rounds
+        if self.baseline_local_epochs is not None or self.baseline_local_steps is not None:
+            changes["local_epochs"] = self.baseline_local_epochs
+            changes["local_steps"] = self.baseline_local_steps
+        return replace(nodes, **changes)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -65,7 +65,9 @@ class LocalTraining:
         self.pool = pool
         self.model_bytes = 4 * learner.layout.size
         self._speeds = [*speeds, math.fsum(speeds)]  # the last is the centre's
-        self._trainings = [*map(training_of, range(self.nodes)), config.training]
+        own = config.baselines.training
+        self.training = own(config.training)
+        self._trainings = [*(own(training_of(node)) for node in range(self.nodes)), self.training]
         self._generators: dict[int, np.random.Generator] = {}
         self._optimisers: dict[int, Vector] = {}
 

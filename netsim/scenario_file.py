@@ -65,6 +65,9 @@ ALIASES = {
     ("nodes", "count"): "nodes",
     ("topology", "kind"): "topology",
     ("baselines", "methods"): "baselines",
+    ("baselines", "rounds"): "baseline_rounds",
+    ("baselines", "local-epochs"): "baseline_local_epochs",
+    ("baselines", "local-steps"): "baseline_local_steps",
 }
 # Tables of which there may be several: (section, key) in the file, "" for the top; read in this order.
 TABLES = {
@@ -251,11 +254,10 @@ class _Lines:
 def ready() -> dict[str, str]:
     """Name -> description (its first comment line) of the scenarios that come with the program."""
     found = {}
-    for path in _folder().iterdir():
-        if path.name.endswith(".toml"):
-            first, *_ = path.read_text(encoding="utf-8").splitlines() or [""]
-            found[path.name.removesuffix(".toml")] = first.lstrip("# ").strip()
-    return dict(sorted(found.items()))
+    for name, path in _files():
+        first, *_ = path.read_text(encoding="utf-8").splitlines() or [""]
+        found[name] = first.lstrip("# ").strip()
+    return dict(sorted(found.items(), key=lambda item: ("/" in item[0], item[0])))
 
 
 def ready_text(name: str) -> str:
@@ -271,10 +273,21 @@ def _folder() -> Any:
     return resources.files("netsim") / "scenarios"
 
 
+def _files() -> Iterator[tuple[str, Any]]:
+    """Those of the folder, and of folders in it as "folder/name"."""
+    for path in _folder().iterdir():
+        if path.is_dir():
+            for inner in path.iterdir():
+                if inner.name.endswith(".toml"):
+                    yield f"{path.name}/{inner.name.removesuffix('.toml')}", inner
+        elif path.name.endswith(".toml"):
+            yield path.name.removesuffix(".toml"), path
+
+
 def _text(source: str) -> tuple[str, str]:
     """A file's name and text; a bare name is a ready scenario's, unless such a file is there."""
     path = Path(source)
-    if not path.exists() and path.suffix == "" and path.name == source:
+    if not path.exists() and path.suffix == "" and (path.name == source or source in ready()):
         return f"scenario {source}", ready_text(source)
     try:
         return source, path.read_text(encoding="utf-8")

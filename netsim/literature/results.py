@@ -1,0 +1,85 @@
+"""What runs of the literature's scenarios came to, from their journals."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from netsim.journal import read
+from netsim.literature.rows import Row
+from netsim.literature.running import folder_of, seeds_of
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Accuracies in [0, 1], and images trained until then."""
+
+    accuracy: float
+    balanced: float
+    images: int
+
+
+@dataclass(frozen=True)
+class Found:
+    """theirs: the authors' method by its rounds, and ours at the end; of one seed.
+
+    seconds: of the run's training, evaluations and baselines not counted.
+    """
+
+    theirs: dict[int, Judged]
+    ours: Judged
+    seconds: float
+
+    def at(self, round: int) -> Judged | None:
+        """Their method after so many rounds, 0: at its end; None if it was not evaluated then."""
+        return self.theirs.get(round or max(self.theirs, default=0))
+
+
+def find(row: Row, out: Path, *, quick: bool = False) -> list[Found]:
+    """Of all seeds of a row that were run."""
+    return [_read(row, folder_of(row, seed, out)) for seed in seeds_of(row, quick=quick)]
+
+
+def _read(row: Row, folder: Path) -> Found:
+    theirs: dict[int, Judged] = {}
+    for line in read(folder / "journal.jsonl"):
+        if line["event"] == "baseline-evaluated" and line["baseline"] == row.method:
+            theirs[line["round"]] = Judged(line["accuracy"], line["balanced_accuracy"], line["images"])
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    ours = Judged(summary["accuracy_mean"], summary["balanced_accuracy_mean"], summary["images_trained"])
+    return Found(theirs, ours, summary["train_seconds"])
+
+
+# -- in print
+
+HEADER = (
+    "| row | setting | published | their method here | gossip | asked of gossip | images, theirs and ours |\n"
+    "|---|---|---|---|---|---|---|"
+)
+
+
+def lines(row: Row, found: Sequence[Found]) -> list[str]:
+    """The rows of the table, one for each published point."""
+    made = []
+    ours = spread([one.ours.accuracy for one in found])
+    for point in row.points:
+        judged = [judged for one in found if (judged := one.at(point.round)) is not None]
+        theirs = spread([one.accuracy for one in judged]) if judged else "-"
+        images = f"{judged[0].images:,}; {found[0].ours.images:,}" if judged and found else "-"
+        last = point == row.points[-1]
+        asked = f"{row.least:g} or more" if last and row.least is not None else ""
+        label = f", {point.label}" if point.label else ""
+        cells = [row.id, row.setting + label, point.published, theirs, ours if last else "", asked, images]
+        made.append("| " + " | ".join(cells) + " |")
+    return made
+
+
+def spread(shares: Sequence[float]) -> str:
+    """Mean of some accuracies in per cent and, of several, the lowest and the highest."""
+    if not shares:
+        return "-"
+    mean = f"{100 * statistics.mean(shares):.2f}"
+    return mean if len(shares) == 1 else f"{mean} ({100 * min(shares):.2f}-{100 * max(shares):.2f})"
