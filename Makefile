@@ -5,6 +5,7 @@
 #   make check    lint, format, types, layering
 #   make bench    the benchmarks
 #   make soak     floods, faults and fuzzed frames, ten minutes each
+#   make reproduce  published results, beside gossip: hours
 #
 # FLAGS adds options to what a target runs: make test FLAGS="-k checkpoint", make demo FLAGS="--out runs/mine".
 # PYTHON names another interpreter for a new .venv. pip's own settings (PIP_EXTRA_INDEX_URL, ...) stay in force.
@@ -23,7 +24,7 @@ CANDIDATES := python3.13 python3.12 python3.11 python3
 USABLE := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for p in $(CANDIDATES); do $$p -c '$(USABLE)' >/dev/null 2>&1 && { echo $$p; break; }; done)
 
-.PHONY: demo test check bench soak clean
+.PHONY: demo test check bench soak reproduce clean
 .DELETE_ON_ERROR:
 
 demo: .venv/sim.stamp
@@ -40,6 +41,9 @@ check: .venv/dev.stamp
 
 bench: .venv/dev.stamp
 	$(BIN)/python -m benchmarks $(FLAGS)
+
+reproduce: .venv/dev.stamp
+	$(BIN)/p2pfl sim reproduce all $(FLAGS)
 
 soak: .venv/dev.stamp
 	$(BIN)/python -m soak $(FLAGS)

@@ -155,21 +155,30 @@ def reproduce(
     quick: Annotated[
         bool, typer.Option("--quick", help="A little of each, to see that it runs; no figures to compare.")
     ] = False,
-    out: Annotated[Path | None, typer.Option(help="Folder of the runs; those in it are not repeated.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the runs; what it holds is kept.")] = None,
+    data_dir: Annotated[
+        str | None, typer.Option(help="Where data sets lie.", envvar="P2PFL_DATA", show_envvar=True)
+    ] = None,
 ) -> None:
     """Repeat published results: their method and gossip, on the same split, with as much local training."""
     logs.configure("warning", as_json=False)
-    from netsim.literature import results, running
+    from netsim.literature import figures, results, running
     from netsim.literature.rows import chosen
 
     found = chosen(rows)
     folder = out or Path("runs") / ("literature-quick" if quick else "literature")
+    made = {}
     typer.echo(results.HEADER)
     for row in found:
         with contextlib.redirect_stdout(sys.stderr):
-            running.run_row(row, folder, quick=quick)
-        for line in results.lines(row, results.find(row, folder, quick=quick)):
+            running.run_row(row, folder, quick=quick, data_dir=data_dir)
+        made[row] = results.find(row, folder, quick=quick)
+        for line in results.lines(row, made[row]):
             typer.echo(line)
+    for note in results.notes(found):
+        typer.echo(note)
+    for path in figures.write(made, folder):
+        typer.echo(path)
 
 
 def as_text(summary: dict[str, Any], *, terminal: bool) -> str:

@@ -48,7 +48,8 @@ def run_baselines(
     """Train in each way that the configuration names, one after another, and record how good it becomes.
 
     record: called with modelled seconds since the method's start, after each `evaluate_every`-th round and
-    after the last (more or less often if they have other rounds than the nodes).  edges: of the scenario's graph, for d-psgd; none with random peer sampling.
+    after the last (as often in all, if they have other rounds than the nodes).  edges: of the scenario's
+    graph, for d-psgd; none with random peer sampling.
     speeds: samples a second of each device.  training_of: of a node, where it may differ from the run's.
     The run's stop conditions hold for each method. Raises SimulationError if the pool breaks.
     """

@@ -184,9 +184,7 @@ class BaselinesConfig:
     baseline_local_epochs: int | None = option(
         None, "Passes over a node's data in a round of these. [default: as the nodes]"
     )
-    baseline_local_steps: int | None = option(
-        None, "Batches in a round of these. [default: as the nodes]"
-    )
+    baseline_local_steps: int | None = option(None, "Batches in a round of these. [default: as the nodes]")
 
     def __post_init__(self) -> None:
         for key in ("baseline_rounds", "baseline_local_epochs", "baseline_local_steps"):

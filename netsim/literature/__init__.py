@@ -1,1 +1,1 @@
-"""Published results of decentralised learning, repeated: the authors' own method on their split, and gossip."""
+"""Published results of decentralised learning, repeated: their method on their split, and gossip."""

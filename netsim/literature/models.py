@@ -10,7 +10,7 @@ _CHANNELS = 16
 
 
 def five_layers(task: Task) -> nn.Module:
-    """Five 3x3 convolutions of stride 1, 2, 1, 2, 1 with ReLU, their mean over the picture, one linear layer."""
+    """Five 3x3 convolutions of stride 1, 2, 1, 2, 1 with ReLU, their mean, a linear layer."""
     layers: list[nn.Module] = []
     before = task.input_shape[0]
     for stride in (1, 2, 1, 2, 1):

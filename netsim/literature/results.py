@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from netsim.journal import read
 from netsim.literature.rows import Row
@@ -26,12 +27,12 @@ class Judged:
 class Found:
     """theirs: the authors' method by its rounds, and ours at the end; of one seed.
 
-    seconds: of the run's training, evaluations and baselines not counted.
+    others: the scenario's other baselines at their ends.
     """
 
     theirs: dict[int, Judged]
     ours: Judged
-    seconds: float
+    others: dict[str, Judged] = field(default_factory=dict)
 
     def at(self, round: int) -> Judged | None:
         """Their method after so many rounds, 0: at its end; None if it was not evaluated then."""
@@ -45,12 +46,19 @@ def find(row: Row, out: Path, *, quick: bool = False) -> list[Found]:
 
 def _read(row: Row, folder: Path) -> Found:
     theirs: dict[int, Judged] = {}
-    for line in read(folder / "journal.jsonl"):
-        if line["event"] == "baseline-evaluated" and line["baseline"] == row.method:
-            theirs[line["round"]] = Judged(line["accuracy"], line["balanced_accuracy"], line["images"])
+    others: dict[str, Judged] = {}
+    for one in read(folder / "journal.jsonl"):
+        line: dict[str, Any] = one
+        if line["event"] != "baseline-evaluated":
+            continue
+        judged = Judged(line["accuracy"], line["balanced_accuracy"], line["images"])
+        if line["baseline"] == row.method:
+            theirs[line["round"]] = judged
+        else:
+            others[line["baseline"]] = judged
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     ours = Judged(summary["accuracy_mean"], summary["balanced_accuracy_mean"], summary["images_trained"])
-    return Found(theirs, ours, summary["train_seconds"])
+    return Found(theirs, ours, others)
 
 
 # -- in print
@@ -75,6 +83,15 @@ def lines(row: Row, found: Sequence[Found]) -> list[str]:
         cells = [row.id, row.setting + label, point.published, theirs, ours if last else "", asked, images]
         made.append("| " + " | ".join(cells) + " |")
     return made
+
+
+def notes(rows: Iterable[Row]) -> list[str]:
+    """What the authors left open, and what was chosen for it here."""
+    by_choice: dict[str, list[str]] = {}
+    for row in rows:
+        if row.chosen:
+            by_choice.setdefault(row.chosen, []).append(row.id)
+    return [f"- {', '.join(ids)}: {choice}." for choice, ids in by_choice.items()]
 
 
 def spread(shares: Sequence[float]) -> str:

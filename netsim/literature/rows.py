@@ -19,7 +19,7 @@ from p2pfl.errors import ConfigError
 Part = Literal["A", "B", "C", "D"]
 PARTS: tuple[Part, ...] = ("A", "B", "C", "D")
 
-_SHARE = "how much \"mostly\" is was not said: 80 % of its digits here"
+_SHARE = 'how much "mostly" is was not said: 80 % of its digits here'
 _SKEW = "how many other images was not said: 7 % of each other digit here, so that 61 % show a 0"
 _CLIENTS = "the number of clients was not said: 3 here"
 _MLP = "the model was not said: the MLP 784-256-128-10 here, SGD 0.1, batch 32"
@@ -36,9 +36,9 @@ class Point:
 
 @dataclass(frozen=True)
 class Row:
-    """method: which baseline of the scenario is the authors' own.  least: what gossip is to reach, in per cent.
+    """method: which baseline of the scenario is the authors' own.  least: what gossip is to reach, per cent.
 
-    chosen: what they left open, and what it is here.
+    chosen: what they left open, and what it is here.  bias: where it is the place on their bias dial.
     """
 
     id: str
@@ -49,6 +49,7 @@ class Row:
     seeds: int = 3
     least: float | None = None
     chosen: str = ""
+    bias: float | None = None
 
     @property
     def part(self) -> Part:
@@ -85,21 +86,27 @@ ROWS: tuple[Row, ...] = (
         "A4f", "the same, the balanced one first", "A4f", "cyclic", (Point("55", 3, "3 tours"),), least=90,
         chosen=_SHARE,
     ),
-    Row("B1", "3 against 7, linear, 3 rounds of 20 epochs", "B1", "fedavg", (Point("93-98"),), chosen=_CLIENTS),
+    Row(
+        "B1", "3 against 7, linear, 3 rounds of 20 epochs", "B1", "fedavg", (Point("93-98"),),
+        chosen=_CLIENTS,
+    ),
     Row(
         "B2", "chest X-rays, five layers of 3x3", "B2", "fedavg",
         (Point("50", 1, "1 round"), Point("70", 2, "2 rounds")),
-        chosen=f"{_CLIENTS}; the pictures are 28x28 (PneumoniaMNIST), 16 channels, judged on all held-out ones",
+        chosen=f"{_CLIENTS}, 16 channels, pictures of 28x28 (PneumoniaMNIST), judged on all held-out ones",
     ),
     Row("B3", "10 writers, softmax regression, 100 rounds", "B3", "fedavg", (Point("65.75"),)),
     Row("C1-pooled", "pooled", "C-uniform", "centralised", (Point("curve"),), chosen=_MLP),
-    Row("C1-uniform", "uniform split", "C-uniform", "fedavg", (Point("as pooled"),), chosen=_MLP),
-    Row("C1-90", "90 % of one class at each node", "C-90", "fedavg", (Point("slower, close"),), chosen=_MLP),
-    Row("C2-0.2", "bias 0.2", "C-20", "fedavg", (Point("curve"),), chosen=_MLP),
-    Row("C2-0.5", "bias 0.5", "C-50", "fedavg", (Point("curve"),), chosen=_MLP),
+    Row("C1-uniform", "uniform split", "C-uniform", "fedavg", (Point("as pooled"),), chosen=_MLP, bias=0.0),
     Row(
-        "C2-1.0", "bias 1: one digit at each node", "C-100", "fedavg", (Point("well below pooled"),), least=90,
-        chosen=_MLP,
+        "C1-90", "90 % of one class at each node", "C-90", "fedavg", (Point("slower, close"),),
+        chosen=_MLP, bias=0.9,
+    ),
+    Row("C2-0.2", "bias 0.2", "C-20", "fedavg", (Point("curve"),), chosen=_MLP, bias=0.2),
+    Row("C2-0.5", "bias 0.5", "C-50", "fedavg", (Point("curve"),), chosen=_MLP, bias=0.5),
+    Row(
+        "C2-1.0", "bias 1: one digit at each node", "C-100", "fedavg", (Point("well below pooled"),),
+        least=90, chosen=_MLP, bias=1.0,
     ),
     *(
         Row(
@@ -128,7 +135,7 @@ def chosen(name: str) -> tuple[Row, ...]:
     """The rows of a part, "all", or one id. ConfigError for what there is not."""
     rows = tuple(row for row in ROWS if name in ("all", row.part, row.id))
     if not rows:
-        near = difflib.get_close_matches(name, [row.id for row in ROWS], n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(PARTS)}, all, and {ROWS[0].id}..."
+        near = difflib.get_close_matches(name, [row.id for row in ROWS], n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(PARTS)}, all, and single rows"
         raise ConfigError(f"there is no row {name!r}; {hint}")
     return rows

@@ -22,11 +22,17 @@ _QUICK: dict[str, object] = {
 }
 
 
-def scenario_of(row: Row, seed: int, out: Path, *, quick: bool = False) -> Scenario:
+def scenario_of(
+    row: Row, seed: int, out: Path, *, quick: bool = False, data_dir: str | None = None
+) -> Scenario:
     """The row's scenario with the seed for everything random: the split and the initial weights too."""
     flags: dict[str, object] = {
-        "seed": seed, "partition_seed": seed, "init_seed": seed, "out": str(folder_of(row, seed, out)),
-    }  # fmt: skip
+        "seed": seed,
+        "partition_seed": seed,
+        "init_seed": seed,
+        "data_dir": data_dir,
+        "out": str(folder_of(row, seed, out)),
+    }
     return scenario_file.load(f"literature/{row.scenario}", flags | (_QUICK if quick else {}))
 
 
@@ -39,10 +45,10 @@ def seeds_of(row: Row, *, quick: bool = False) -> range:
     return range(1, 2 if quick else row.seeds + 1)
 
 
-def run_row(row: Row, out: Path, *, quick: bool = False) -> None:
+def run_row(row: Row, out: Path, *, quick: bool = False, data_dir: str | None = None) -> None:
     """Those seeds of a row that were not run yet. Raises UsageError, SetupError or SimulationError."""
     for seed in seeds_of(row, quick=quick):
-        scenario = scenario_of(row, seed, out, quick=quick)
+        scenario = scenario_of(row, seed, out, quick=quick, data_dir=data_dir)
         if not _is_done(folder_of(row, seed, out), scenario):
             run(scenario, draw=False)
 
