@@ -11,14 +11,12 @@ from netsim.scenario import Scenario
 
 # What a quick pass has less of: enough to see that a row runs, and no figure to compare with anything.
 _QUICK: dict[str, object] = {
-    "rounds": 4,
-    "local_steps": 4,
-    "baseline_local_steps": 4,
-    "evaluate_samples": 200,
-    "evaluate": "end",
     "local_epochs": None,
+    "local_steps": 4,
     "baseline_local_epochs": None,
-    "baseline_rounds": 2,
+    "baseline_local_steps": 4,
+    "evaluate_every": 1,
+    "evaluate_samples": 200,
 }
 
 
@@ -33,7 +31,10 @@ def scenario_of(
         "data_dir": data_dir,
         "out": str(folder_of(row, seed, out)),
     }
-    return scenario_file.load(f"literature/{row.scenario}", flags | (_QUICK if quick else {}))
+    if quick:
+        rounds = max(2, *(point.round for point in row.points))
+        flags |= _QUICK | {"rounds": rounds, "baseline_rounds": rounds}
+    return scenario_file.load(f"literature/{row.scenario}", flags)
 
 
 def folder_of(row: Row, seed: int, out: Path) -> Path:
