@@ -151,7 +151,7 @@ async def _run(options: Options, children: Children) -> tuple[Record, list[dict[
             for index in range(count)
         ]
         nursery.start_soon(_look, nodes, record)
-        await _begin(nodes, nursery)
+        nursery.start_soon(_begin, nodes, nursery)
         calm = end - max(CALM * options.seconds, 2 * STOPPED[0])
         while trio.current_time() + every < calm:
             await trio.sleep(every)
@@ -180,7 +180,7 @@ def _configuration(options: Options, index: int, addresses: list[str]) -> NodeCo
 
 
 async def _begin(nodes: list[NodeProcess], nursery: trio.Nursery) -> None:
-    """The first lives, a few at a time."""
+    """The first lives, a few at a time; those that listen already are struck meanwhile."""
     limit = trio.CapacityLimiter(AT_ONCE)
 
     async def begin(node: NodeProcess) -> None:
@@ -197,7 +197,7 @@ def _strike(
     nodes: list[NodeProcess], nursery: trio.Nursery, draw: random.Random, record: Record, calm: float
 ) -> None:
     """Kill and restart one that runs, or stop one for a while."""
-    running = [node for node in nodes if not node.hung]
+    running = [node for node in nodes if node.listens.is_set() and not node.hung]
     if not running:
         return
     node = draw.choice(running)
