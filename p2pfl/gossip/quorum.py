@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from p2pfl.config import GossipConfig
+from p2pfl.config import GossipConfig, MergeRule
 from p2pfl.errors import ConfigError
 from p2pfl.gossip.inbox import capacity_for
-from p2pfl.merge_rule import MergeRule
 
 
 @dataclass(frozen=True)

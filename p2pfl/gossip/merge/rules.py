@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from p2pfl.config import MergeRule
 from p2pfl.gossip.merge import weighing
 from p2pfl.gossip.merge.claims import Shares, merged_age, robust_age, shares
 from p2pfl.gossip.merge.mean import Change, weighted_mean
 from p2pfl.gossip.merge.ordered import coordinate_median, trimmed_mean
 from p2pfl.gossip.merge.products import inner_products
 from p2pfl.gossip.messages import Model, Vector
-from p2pfl.merge_rule import MergeRule
 
 
 @dataclass(frozen=True)
