@@ -44,12 +44,15 @@ _PARAMETERS: dict[str, tuple[str, ...]] = {
     "norm-bound": ("tau",),
 }
 _REQUIRED = ("share", "f")
+# Every robust rule takes it, by its name alone.
+LEAST = "least"
 
 
 @dataclass(frozen=True)
 class MergeRule:
     """share: B, the share of liars that is borne.  f: how many liars are.  m: models that multi-krum
     averages, None: as many as may be.  tau: a distance between weights, None: the median of those at hand.
+    least: models to wait for, the own one included, if that is more than the rule needs.
     """
 
     name: str
@@ -57,6 +60,7 @@ class MergeRule:
     f: int = 0
     m: int | None = None
     tau: float | None = None
+    least: int = 1
 
     @property
     def robust(self) -> bool:
@@ -64,6 +68,11 @@ class MergeRule:
 
     @property
     def fewest(self) -> int:
+        """Models, the own one included, without which nothing is merged."""
+        return max(self.least, self.guaranteed_by)
+
+    @property
+    def guaranteed_by(self) -> int:
         """Models, the own one included, below which the rule cannot promise to bear a single liar.
 
         Krum: 2f + 3 (Blanchard et al. 2017, proposition 2), and m + f + 2 to average m (Damaskinos et al.
@@ -99,14 +108,15 @@ def parse(text: str) -> MergeRule:
         hint = f"did you mean {FORMS[near[0]]}? " if near else ""
         raise ConfigError(f"merge: there is no rule {name!r}; {hint}give one of {', '.join(FORMS.values())}")
     order = _PARAMETERS.get(name, ())
-    if colon and not order:
+    if colon and name in WEIGHTED:
         raise ConfigError(f"merge: {name} takes nothing behind it, not {rest!r}; give {name}")
     given: dict[str, str] = {}
     for place, part in enumerate(rest.split(",") if colon else ()):
         key, equals, value = part.partition("=")
         key, value = (key.strip(), value.strip()) if equals else (_at(order, place), key.strip())
-        if key not in order or key in given:
-            raise ConfigError(f"merge: {text!r} is not {FORMS[name]}; for example {EXAMPLES[name]}")
+        if (key not in order and key != LEAST) or key in given:
+            form = f"{FORMS[name]}, with {LEAST}=K models to wait for if you like"
+            raise ConfigError(f"merge: {text!r} is not {form}; for example {_example(name)}")
         given[key] = value
     for key in order:
         if key in _REQUIRED and key not in given:
@@ -115,16 +125,20 @@ def parse(text: str) -> MergeRule:
     return MergeRule(name, **values)  # type: ignore[arg-type]
 
 
+def _example(name: str) -> str:
+    return EXAMPLES.get(name, f"{name}:{LEAST}=7")
+
+
 def _at(order: tuple[str, ...], place: int) -> str:
     return order[place] if place < len(order) else ""
 
 
 def _number(text: str, name: str, key: str, value: str) -> float | int:
-    if key in ("f", "m"):
+    if key in ("f", "m", LEAST):
         least = 0 if key == "f" else 1
         if not value.isascii() or not value.isdecimal() or not least <= int(value) < 10**6:
             raise ConfigError(
-                f"merge: {text!r}: {key} must be an integer, {least} or more; for example {EXAMPLES[name]}"
+                f"merge: {text!r}: {key} must be an integer, {least} or more; for example {_example(name)}"
             )
         return int(value)
     try:
@@ -132,13 +146,13 @@ def _number(text: str, name: str, key: str, value: str) -> float | int:
     except ValueError:
         number = math.nan
     if key == "tau" and not 0 < number < math.inf:
-        raise ConfigError(f"merge: {text!r}: tau must be a number above 0; for example {EXAMPLES[name]}")
+        raise ConfigError(f"merge: {text!r}: tau must be a number above 0; for example {_example(name)}")
     if key == "share" and name == "trimmed-mean" and not 0 <= number < 0.5:
         raise ConfigError(
-            f"merge: {text!r}: B must be in [0, 0.5), cut at each end; for example {EXAMPLES[name]}"
+            f"merge: {text!r}: B must be in [0, 0.5), cut at each end; for example {_example(name)}"
         )
     if key == "share" and name == "clipped-gossip" and not 0 < number < 0.5:
         raise ConfigError(
-            f"merge: {text!r}: B must be in (0, 0.5), the share of liars; for example {EXAMPLES[name]}"
+            f"merge: {text!r}: B must be in (0, 0.5), the share of liars; for example {_example(name)}"
         )
     return number

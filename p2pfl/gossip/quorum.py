@@ -40,12 +40,15 @@ def doubt(config: GossipConfig) -> str | None:
 
 
 def _needed(rule: MergeRule) -> str:
-    why = " (2f + 3)" if rule.fewest == 2 * rule.f + 3 and rule.name in ("krum", "multi-krum") else ""
+    krum = rule.name in ("krum", "multi-krum") and rule.least < rule.fewest == 2 * rule.f + 3
+    why = " (2f + 3)" if krum else ""
     return f"{rule.fewest} models{why} at a time"
 
 
 def _less(rule: MergeRule) -> str:
     """What to give to need fewer."""
+    if rule.least == rule.fewest:
+        return "give a smaller least"
     match rule.name:
         case "krum":
             return "give a smaller f"

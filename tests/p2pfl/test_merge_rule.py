@@ -25,6 +25,8 @@ from p2pfl.merge_rule import EXAMPLES, FORMS, MergeRule, parse
         ("clipped-gossip:0.25", MergeRule("clipped-gossip", share=0.25)),
         ("norm-bound:4", MergeRule("norm-bound", tau=4.0)),
         ("fltrust", MergeRule("fltrust")),
+        ("median:least=7", MergeRule("median", least=7)),
+        ("trimmed-mean:0.2,least=9", MergeRule("trimmed-mean", share=0.2, least=9)),
     ],
 )
 def test_a_rule_is_a_name_and_its_values(text, rule):
@@ -39,7 +41,13 @@ def test_a_rule_is_a_name_and_its_values(text, rule):
         ("krumm:f=2", "there is no rule 'krumm'; did you mean krum:f=F?"),
         ("Median", "did you mean median?"),
         ("centered-clipping", "did you mean centred-clipping[:tau=T]?"),
-        ("median:3", "median takes nothing behind it, not '3'; give median"),
+        ("mean:3", "mean takes nothing behind it, not '3'; give mean"),
+        ("mean:least=3", "mean takes nothing behind it"),
+        (
+            "median:3",
+            "'median:3' is not median, with least=K models to wait for if you like; for example median",
+        ),
+        ("median:least=0", "least must be an integer, 1 or more; for example median:least=7"),
         ("mean:", "mean takes nothing behind it"),
         ("krum", "krum needs a value, krum:f=F; for example krum:f=2"),
         ("multi-krum:m=3", "multi-krum needs a value"),
@@ -109,6 +117,9 @@ def test_every_form_has_an_example_that_is_one():
         ("centred-clipping:tau=1", 2),
         ("norm-bound", 3),
         ("fltrust", 1),
+        ("median:least=7", 7),
+        ("median:least=2", 3),
+        ("krum:f=2,least=9", 9),
     ],
 )
 def test_below_so_many_models_a_rule_promises_nothing(text, fewest):

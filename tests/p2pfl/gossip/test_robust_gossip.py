@@ -14,7 +14,15 @@ from p2pfl.gossip.quorum import TooFew, check_attainable, doubt
 from p2pfl.merge_rule import FORMS
 from tests.p2pfl.gossip.test_protocol import TASK, gossip, said, train
 
-ROBUST = ["median", "trimmed-mean:0.3", "krum:f=1", "multi-krum:f=1", "geometric-median", "centred-clipping"]
+ROBUST = [
+    "median",
+    "median:least=6",
+    "trimmed-mean:0.3",
+    "krum:f=1",
+    "multi-krum:f=1",
+    "geometric-median",
+    "centred-clipping",
+]
 
 
 def tell(me: Gossip, speaker: Gossip, number: int) -> None:
@@ -104,9 +112,9 @@ def test_absurd_claims_weigh_nothing_and_make_nobody_old(rule):
     me, honest = gossip("me", merge=rule), gossip("me", merge=rule)
     for node in (me, honest):
         train(node, 1.0)
-    for number, peer in enumerate(others(4)):
+    for number, peer in enumerate(others(5)):
         tell(honest, peer, number)
-        if number == 3:
+        if number == 4:
             peer.samples *= 10**6
             peer.age *= 1e6
             peer.publish()
@@ -188,6 +196,8 @@ def test_a_robust_joiner_starts_from_three_models_or_from_its_own():
         ("krum:f=4", 46_000_000, "its own and an inbox of 8; give a smaller f"),
         ("trimmed-mean:0.1", 46_000_000, "needs 10 models at a time"),
         ("trimmed-mean:0.01", 4, "give a larger B"),
+        ("median:least=66", 4, "needs 66 models at a time, and a node holds at most 65 of 4 weights"),
+        ("krum:f=2,least=66", 4, "an inbox of 64; give a smaller least"),
     ],
 )
 def test_a_rule_that_can_never_have_enough_models_is_refused(rule, parameters, said):
