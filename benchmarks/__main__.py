@@ -11,7 +11,19 @@ from pathlib import Path
 
 from benchmarks.figures import Figure
 
-GROUPS = ("floor", "startup", "wire", "exchange", "w1", "w5", "memory", "scale", "faults", "membership")
+GROUPS = (
+    "floor",
+    "startup",
+    "wire",
+    "exchange",
+    "w1",
+    "w5",
+    "memory",
+    "scale",
+    "faults",
+    "membership",
+    "merging",
+)
 
 
 def main() -> None:

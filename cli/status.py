@@ -155,6 +155,9 @@ def as_table(status: Status) -> str:
         console.print(Text(f"rejected: {one_line(counts)}"))
         for refusal in refusals[-SHOWN_REFUSALS:]:
             console.print(Text(one_line(f"  {refusal.get('source')}: {refusal.get('detail')}")))
+    if status.get("kept_own"):
+        rule, times = one_line(str(status.get("merge"))), _shown(status["kept_own"])
+        console.print(Text(f"merge {rule}: too few models, own weights kept {times} times"))
     for line in _storage(status.get("storage")):
         console.print(Text(one_line(line)))
     peers = [peer for peer in status["peers"] if isinstance(peer, dict)]

@@ -30,6 +30,12 @@ MOST_NODES = 30
 EARLY = 0.9
 # In a share of the scenarios nodes sign: what is doubled on its way is then refused, not merged once.
 SIGNED = 0.3
+# In a share of them nodes merge by one of these, in turn, which wait until enough models have come.
+ROBUST = 0.25
+ROBUST_RULES = (
+    "median", "trimmed-mean:0.3", "krum:f=1", "multi-krum:f=1", "geometric-median", "centred-clipping",
+    "clipped-gossip:0.3", "norm-bound:tau=1", "fltrust",
+)  # fmt: skip
 # Seconds between a node's probes, one of these: probes often show most, rare ones cost least.
 PROBES = (1.0, 3.0, 10.0)
 # Training samples of digits; a share of them is kept.
@@ -59,6 +65,8 @@ def random_scenario(seed: int) -> Scenario:
     _add_events(rng, nodes, pace, tables, early=early)
     keys["signed"] = rng.random() < SIGNED
     keys["probe-interval"] = float(_one(rng, PROBES))
+    if rng.random() < ROBUST:  # drawn last, so that a seed's other draws are what they were
+        keys["merge"] = ROBUST_RULES[seed % len(ROBUST_RULES)]
     return scenario_of(build(SimConfig, keys), tables)
 
 

@@ -15,6 +15,7 @@ from netsim.links import ScenarioLinks
 from netsim.scenario import Scenario
 from netsim.units import parse_amount, parse_duration, parse_rate
 from p2pfl.config import NOWHERE, NodeConfig
+from p2pfl.gossip import quorum
 from p2pfl.gossip.identity import SECRET_SIZE, Identity
 from p2pfl.gossip.messages import Vector
 
@@ -92,6 +93,17 @@ def draw_graph(config: SimConfig, drawn: int = 0) -> topology.Edges:
     Raises ConfigError as topology.edges does.
     """
     return topology.edges(config.topology, config.nodes, stream(config.seed, drawn, TOPOLOGY_STREAM))
+
+
+def doubts_of_merging(scenario: Scenario, parameters: int) -> list[str]:
+    """What the user may not have meant with a merge rule. ConfigError if a node's could never merge."""
+    found: dict[str, None] = {}
+    for index in range(scenario.config.nodes):
+        gossip = scenario.gossip_of(index)
+        quorum.check_attainable(gossip, parameters)
+        if (doubt := quorum.doubt(gossip)) is not None:
+            found[doubt] = None
+    return list(found)
 
 
 def scenario_links(scenario: Scenario, hardware: Sequence[Device]) -> ScenarioLinks:

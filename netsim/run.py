@@ -18,7 +18,7 @@ from netsim.jobs import Jobs
 from netsim.journal import SIMULATOR, Journal, RunStarted
 from netsim.memory import PeakMemory, keep_freed_memory, rare_collections
 from netsim.pools import make_pool
-from netsim.population import Outcome, devices, draw_graph, evaluated_nodes
+from netsim.population import Outcome, devices, doubts_of_merging, draw_graph, evaluated_nodes
 from netsim.processes import ProcessEngine
 from netsim.progress import Progress
 from netsim.scenario import Scenario
@@ -50,6 +50,8 @@ def run(scenario: Scenario, *, draw: bool = True) -> dict[str, Any]:
     graph = draw_graph(config)
     doubt = topology.doubt(config.topology, config.nodes, graph)
     if doubt is not None:
+        log.warning(doubt)
+    for doubt in doubts_of_merging(scenario, learner.layout.size):
         log.warning(doubt)
     out = _make_folder(config.out)  # what cannot run leaves none
     path = out / "journal.jsonl"

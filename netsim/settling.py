@@ -138,6 +138,8 @@ def _excuse(tail: _Tail, scenario: Scenario) -> str:
         return "no distance was measured between the last fault and the settling"
     if min(scenario.gossip_of(index).settle for index in survivors) < SETTLE:
         return f"a node makes fewer than {SETTLE} settle exchanges"
+    if robust := [rule for index in survivors if (rule := scenario.gossip_of(index).rule).robust]:
+        return f"merging by {robust[0].name} is no averaging"
     callees = _callees(survivors, tail, scenario)
     exchanges = _exchanges(survivors, callees, tail, scenario)
     grown = max(1.0, tail.largest / tail.reference)  # training went on after the healing

@@ -22,14 +22,15 @@ def summarise(path: Path) -> dict[str, Any]:
     consensus_distance; exchanges (model exchanges that succeeded), bytes_sent (bodies of all requests and
     responses), images_trained, virtual_seconds (None for real processes); faults (how many struck),
     faults_late (those that struck when fewer than half of the running nodes still trained), lost (messages
-    that the network did not deliver); baselines (final accuracy of each).
+    that the network did not deliver); kept_own (times that a robust merge rule had too few models and a node
+    kept its own weights); baselines (final accuracy of each).
     """
     config: dict[str, Any] = {}
     accuracies: list[float] = []
     balanced: list[float] = []
     figures: dict[str, Any] = {"accuracy_of_mean_model": None, "consensus_distance": None}
     baselines: dict[str, float] = {}
-    exchanges = sent = images = faults = late = lost = 0
+    exchanges = sent = images = faults = late = lost = kept = 0
     survivors, ended, end = 0, "", 0.0
     for line in read(path):
         values: Any = line
@@ -47,6 +48,8 @@ def summarise(path: Path) -> dict[str, Any]:
                 struck = max(1, len(values["nodes"]))
                 faults += struck
                 late += struck * (2 * values["training"] < values["running"])
+            case "kept-own":
+                kept += 1
             case "message-lost":
                 lost += 1
             case "model-evaluated" if values["final"] and values["of"] == "mean":
@@ -80,5 +83,6 @@ def summarise(path: Path) -> dict[str, Any]:
         "faults": faults,
         "faults_late": late,
         "lost": lost,
+        "kept_own": kept,
         "baselines": baselines,
     }

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
 
+from p2pfl import merge_rule
 from p2pfl.errors import ConfigError
+from p2pfl.merge_rule import MergeRule
 from p2pfl.options import Key, build, check, flatten, group, keys, option
 
 __all__ = [
@@ -43,7 +45,6 @@ __all__ = [
 ]
 
 GossipMode = Literal["push", "pull", "push-pull"]
-MergeRule = Literal["mean", "age", "samples"]
 Schedule = Literal["constant", "cosine"]
 Codec = Literal["f32", "f16", "f32+deflate", "f16+deflate"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -153,8 +154,11 @@ class GossipConfig:
 
     gossip: GossipMode = option("push-pull", "push, pull or push-pull: what an exchange carries.")
     fanout: int = option(2, "Peers that a node exchanges with after each round.")
-    merge: MergeRule = option(
-        "mean", "mean (all equal), age (by samples seen) or samples (by training samples held)."
+    merge: str = option(
+        "mean",
+        "mean (all equal), age (by samples seen), samples (by training samples held); or against liars: "
+        + ", ".join(form for name, form in merge_rule.FORMS.items() if name not in merge_rule.WEIGHTED)
+        + "; these with least=K wait for K models.",
     )
     settle: int = option(4, "Push-pull exchanges with merging and no training after the last round.")
     interval: float = option(
@@ -172,11 +176,16 @@ class GossipConfig:
     )
 
     def __post_init__(self) -> None:
+        merge_rule.parse(self.merge)
         check(self.fanout >= 1, "fanout must be at least 1; a node that tells nobody does not gossip")
         check(self.settle >= 0, "settle must be 0 or more")
         check(0 <= self.interval < float("inf"), "interval must be 0 or more seconds")
         check(self.view_size >= 1, "view-size must be at least 1")
         check(0.01 <= self.probe_interval <= 86_400, "probe-interval must be 0.01 to 86400 seconds")
+
+    @property
+    def rule(self) -> MergeRule:
+        return merge_rule.parse(self.merge)
 
 
 @dataclass(frozen=True, kw_only=True)

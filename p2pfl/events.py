@@ -135,6 +135,18 @@ class Merged(Event):
 
 
 @dataclass(frozen=True)
+class KeptOwn(Event):
+    """A robust rule had too few models for its guarantee: the own weights stay, and the others wait for more.
+
+    models: with the own one.  needed: as many.  Told once for all that came since it was told last.
+    """
+
+    rule: str
+    models: int
+    needed: int
+
+
+@dataclass(frozen=True)
 class Published(Event):
     """A new snapshot is what peers get from now on."""
 

@@ -26,6 +26,7 @@ from p2pfl.errors import ConfigError, DataError, FrameError
 from p2pfl.events import (
     Diverged,
     Evaluated,
+    KeptOwn,
     Merged,
     Observe,
     PeerDropped,
@@ -42,6 +43,7 @@ from p2pfl.gossip.codec import decode_hello
 from p2pfl.gossip.identity import Identity
 from p2pfl.gossip.messages import Layout, NodeState, Task, Vector
 from p2pfl.gossip.protocol import Gossip, Merge
+from p2pfl.gossip.quorum import TooFew
 from p2pfl.gossip.snapshot import all_finite
 from p2pfl.learning.learner import FitPlan, FitResult
 from p2pfl.learning.partition import Shard
@@ -353,10 +355,13 @@ class Node:
         self._observe(StateChanged(state))
 
     def _merge(self) -> Merge | None:
-        merged = self.gossip.merge()
+        rule, merged = self.config.gossip.merge, self.gossip.merge()
+        if isinstance(merged, TooFew):
+            self._observe(KeptOwn(rule, merged.models, merged.needed))
+            return None
         if merged is None:
             return None
-        rule, ages = self.config.gossip.merge, (merged.age_before, merged.age)
+        ages = (merged.age_before, merged.age)
         self._observe(Merged(rule, merged.senders, merged.weights, *ages, **vars(merged.unmerged)))
         return merged
 

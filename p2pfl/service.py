@@ -142,6 +142,8 @@ class NodeService:
             "fingerprint": gossip.layout.fingerprint,
             "parameters": gossip.layout.size,
             "samples": gossip.samples,
+            "merge": gossip.merge_rule,
+            "kept_own": gossip.kept_own,
             "data_fingerprint": self._data_fingerprint,
             "storage": self.storage.as_dict() if self.storage is not None else None,
             "peers": self.peers(),

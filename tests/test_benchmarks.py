@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import floor, membership, scale
+from benchmarks import floor, membership, merging, scale
+from p2pfl.merge_rule import FORMS
 
 
 def test_scale_measures_what_it_promises(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,3 +40,11 @@ def test_membership_measures_what_it_promises(monkeypatch: pytest.MonkeyPatch) -
     assert [figure.target for figure in figures] == [10, 10, 0, 20, 1.2, 1]
     assert all(figure.holds for figure in figures), figures
     assert min(figures[0].value, figures[3].value) > 1  # nobody knows at once
+
+
+def test_merging_measures_every_rule_on_one_thread() -> None:
+    figures = {figure.name.partition(": ")[2]: figure for figure in merging.measure(quick=True)}
+    assert list(figures) == [*merging.TARGETS, merging.NEW_MEMORY]
+    assert {name.partition(":")[0] for name in merging.TARGETS} == FORMS.keys() - {"age", "samples"}
+    assert [figure.target for figure in figures.values()][:4] == [1.5, 12, 12, 4]
+    assert all(figure.value > 0 for figure in figures.values())

@@ -29,6 +29,7 @@ _NAMES = {
     "faults": "faults struck",
     "faults_late": "of them, when most had finished",
     "lost": "messages lost",
+    "kept_own": "merges put off for too few models",
 }
 _OF_THE_RUN = ("nodes", "rounds", "seed", "engine", "survivors", "ended")
 _ENDINGS = {

@@ -51,6 +51,7 @@ class Inbox:
         self._capacity = capacity
         self._entries: dict[tuple[str, str], _Entry] = {}
         self.unmerged = Unmerged()  # since whoever merges took them over
+        self.arrivals = 0  # models that came, whatever became of them
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -61,6 +62,7 @@ class Inbox:
         source: the address it came from.  known: the sender's id has answered at its own address.
         """
         key = (model.head.sender.id, "" if model.head.envelope else source)
+        self.arrivals += 1
         self.unmerged.superseded += self._entries.pop(key, None) is not None
         if len(self._entries) >= self._capacity:
             self.unmerged.displaced += 1  # this one or another
@@ -69,11 +71,20 @@ class Inbox:
         self._entries[key] = _Entry(model, source, known)
         return True
 
+    def waiting(self) -> list[Model]:
+        """All models in order of arrival; they stay."""
+        return [entry.model for entry in self._entries.values()]
+
     def drain(self) -> list[Model]:
         """All waiting models in order of arrival; the inbox is empty afterwards."""
-        models = [entry.model for entry in self._entries.values()]
+        models = self.waiting()
         self._entries.clear()
         return models
+
+    def remove(self, models: list[Model]) -> None:
+        """These very objects wait no more."""
+        gone = {id(model) for model in models}
+        self._entries = {key: entry for key, entry in self._entries.items() if id(entry.model) not in gone}
 
     def _make_room(self, known: bool) -> bool:
         unknown = [key for key, entry in self._entries.items() if not entry.known]

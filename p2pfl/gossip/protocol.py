@@ -37,11 +37,14 @@ from p2pfl.gossip.messages import (
     Vector,
     ViewEntry,
 )
+from p2pfl.gossip.quorum import TooFew, check_attainable
 from p2pfl.gossip.snapshot import all_finite
 from p2pfl.gossip.view import PASSED_ON, Contact, View
 
 # Senders whose last merged snapshot is remembered, so that a model delivered twice is merged once.
 REMEMBERED = 256
+# Models of which a median bears one liar; a node with a robust rule starts from no fewer.
+JOIN_QUORUM = 3
 # Senders of whom a checkpoint keeps what they have signed last, besides those of the view.
 KEPT_SENDERS = 256
 
@@ -103,7 +106,11 @@ class Gossip:
         self.admission = Admission(id) if admission is None else admission
         self.admission.replays.kept = lambda id: self.view.known(id) is not None
         self._identity = identity
+        self.kept_own = 0  # times that a robust rule had too few models and kept the own weights
+        check_attainable(config, layout.size)
         self._config = config
+        self._rule = config.rule
+        self._told_of = 0  # arrivals in the inbox when too few were told of last
         self._inbox = Inbox(capacity_for(layout.size))
         self._merged: OrderedDict[str, bytes] = OrderedDict()
         self._base: tuple[Vector, float] | None = None  # weights and age before the training just done
@@ -136,10 +143,11 @@ class Gossip:
     def join(self, models: list[Model]) -> bool:
         """Start from the median of some peers' models: weights and age, never the round.
 
-        False (nothing done) if none of them has trained, or their median overflows.
+        False (nothing done) if none of them has trained, or their median overflows; with a robust rule also
+        if fewer than JOIN_QUORUM have.
         """
         models = [model for model in models if model.head.age > 0]
-        if not models:
+        if len(models) < (JOIN_QUORUM if self._rule.robust else 1):
             return False
         median = merge.coordinate_median([model.weights for model in models])
         if not all_finite(median):
@@ -156,8 +164,8 @@ class Gossip:
         self.age += samples
         self.round += 1
 
-    def merge(self) -> Merge | None:
-        """Merge the own model with the inbox; None if there was nothing in it.
+    def merge(self) -> Merge | TooFew | None:
+        """Merge the own model with the inbox; None if there was nothing new in it.
 
         If the result overflows, the own model is kept: it then has the whole weight in the Merge returned.
 
@@ -165,30 +173,47 @@ class Gossip:
         did is added: rule(base, inbox) + (own - base). This is D-PSGD's step (Lian et al. 2017, algorithm 1),
         whose exchange and gradient overlap in just this way. Averaging the trained weights with models that
         are a round of training behind would undo most of that round (docs/adr/0004-merge-at-the-base.md).
+
+        A robust rule that has too few models keeps the own weights, and the others wait for more
+        (docs/adr/0009-robust-rules-wait.md).
         """
-        waiting = self._inbox.drain()
-        models = [model for model in waiting if self._is_news(model)]
+        waiting = self._inbox.waiting()
+        models = self._news(waiting)
+        lags = [self._lag(model.head) for model in models]
+        enough = self._rule.fewest
+        if models and (count := 1 + lags.count(0)) < enough:
+            return self._wait(waiting, models, TooFew(count, enough))
+        self._inbox.drain()
         self._inbox.unmerged.repeated += len(waiting) - len(models)
         if not models:
             return None
-        before = self.age
-        base, base_age = self._base or (self.weights, self.age)
-        ages = [base_age, *(model.head.age for model in models)]
-        samples = [float(self.samples), *(float(model.head.samples) for model in models)]
-        lags = [0, *(self._lag(model.head) for model in models)]
-        weights = merge.shares(self._config.merge, ages, samples, lags)
+        self._remember(models)
+        before, (base, base_age) = self.age, self._base or (self.weights, self.age)
         change = None if self._base is None else (self.weights, base)
-        merged = merge.weighted_mean([base, *(model.weights for model in models)], weights, change)
-        if all_finite(merged):
-            self.weights = merged
-            self.age = merge.merged_age(weights, ages) + (before - base_age)
+        own = merge.Own(base, base_age, self.samples)
+        merged = merge.merge_models(self._rule, own, models, lags, change)
+        shares = merged.shares
+        if all_finite(merged.weights):
+            self.weights = merged.weights
+            self.age = merged.age + (before - base_age)
         else:  # finite models may still overflow in sum; what cannot be represented is not taken over
-            weights = np.eye(1, len(weights))[0]
+            shares = np.eye(1, len(shares))[0]
         self._base = None
         senders = tuple(model.head.sender.id for model in models)
-        fresh = any(model.head.sender.state == "training" for model in models)
+        fresh = any(model.head.sender.state == "training" for model in merged.taken)
         unmerged, self._inbox.unmerged = self._inbox.unmerged, Unmerged()
-        return Merge(senders, tuple(float(weight) for weight in weights), before, self.age, fresh, unmerged)
+        return Merge(senders, tuple(float(share) for share in shares), before, self.age, fresh, unmerged)
+
+    def _wait(self, waiting: list[Model], models: list[Model], short: TooFew) -> TooFew | None:
+        """Only news stays in the inbox; None if nothing has come since this was told last."""
+        repeated = [model for model in waiting if all(model is not other for other in models)]
+        self._inbox.remove(repeated)
+        self._inbox.unmerged.repeated += len(repeated)
+        if self._inbox.arrivals == self._told_of:
+            return None
+        self._told_of = self._inbox.arrivals
+        self.kept_own += 1
+        return short
 
     def _lag(self, head: ModelHead) -> int:
         """Rounds by which a model is behind our own: 0 unless we have trained to the end and its sender still
@@ -225,6 +250,10 @@ class Gossip:
             return None
         pull = Pull(self.id, self._identity.nonce(), self._envelope(to, b""))
         return encode_pull(pull, self._sign)
+
+    @property
+    def merge_rule(self) -> str:
+        return self._config.merge
 
     @property
     def signs(self) -> bool:
@@ -355,13 +384,21 @@ class Gossip:
             elif change.standing == "alive":
                 self.view.spoke(change.member.url)
 
-    def _is_news(self, model: Model) -> bool:
-        """False for a snapshot that this sender's last merged one already was (a retry, a duplicate)."""
-        sender = model.head.sender.id
-        if self._merged.get(sender) == model.digest:
-            return False
-        self._merged[sender] = model.digest
-        self._merged.move_to_end(sender)
-        if len(self._merged) > REMEMBERED:
-            self._merged.popitem(last=False)
-        return True
+    def _news(self, models: list[Model]) -> list[Model]:
+        """Without snapshots that their senders' last merged ones already were (retries, duplicates)."""
+        found, last = [], dict[str, bytes]()
+        for model in models:
+            sender = model.head.sender.id
+            if last.get(sender, self._merged.get(sender)) != model.digest:
+                last[sender] = model.digest
+                found.append(model)
+        return found
+
+    def _remember(self, models: list[Model]) -> None:
+        """They have been merged."""
+        for model in models:
+            sender = model.head.sender.id
+            self._merged[sender] = model.digest
+            self._merged.move_to_end(sender)
+            if len(self._merged) > REMEMBERED:
+                self._merged.popitem(last=False)

@@ -118,6 +118,11 @@ SCHEMAS: dict[str, dict[str, object]] = {
         fingerprint=DIGEST,
         parameters=COUNT,
         samples=COUNT,
+        merge={"type": "string", "description": "The merge rule, as it was given."},
+        kept_own={
+            **COUNT,
+            "description": "Times that a robust rule had too few models and kept the own weights.",
+        },
         data_fingerprint=TEXT,
         storage={"type": ["object", "null"], "description": "How saving goes; null without --state-dir."},
         peers=_array(_the("Peer")),

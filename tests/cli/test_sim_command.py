@@ -104,6 +104,10 @@ def test_terminal_gets_a_table() -> None:
         (["--latency", "soon"], "latency 'soon' is not a duration; for example 20ms"),
         (["--engine", "warp"], "'warp' is not one of 'virtual', 'process'"),
         (["--nodes", "3", "--bootstrap", "3"], "bootstrap must be below nodes"),
+        (
+            ["--merge", "krumm"],
+            "merge: there is no rule 'krumm'; did you mean krum:f=F? give one of mean, age",
+        ),
         (["--workers", "0"], "workers must be a number, at least 1, or ray"),
     ],
 )

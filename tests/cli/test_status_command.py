@@ -114,6 +114,16 @@ def test_table_names_those_that_do_not_sign(run: Run, serve: Serve) -> None:
     assert "\x1b" not in line
 
 
+def test_table_says_that_a_robust_rule_had_too_few_models(run: Run, serve: Serve) -> None:
+    serve(answering(httpx.Response(200, json=ANSWER | {"merge": "krum:f=2\x1b", "kept_own": 7})))
+    (line,) = [row for row in run("node", "status", URL).stdout.splitlines() if row.startswith("merge ")]
+    assert line.startswith("merge krum:f=2")
+    assert line.endswith(": too few models, own weights kept 7 times")
+    assert "\x1b" not in line
+    serve(answering(httpx.Response(200, json=ANSWER | {"merge": "krum:f=2", "kept_own": 0})))
+    assert "too few" not in run("node", "status", URL).stdout
+
+
 def test_table_of_a_node_that_has_nothing_yet(run: Run, serve: Serve) -> None:
     empty = ANSWER | {"loss": None, "peers": [], "rejected": {}}
     serve(answering(httpx.Response(200, json=empty)))

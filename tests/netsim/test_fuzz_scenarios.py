@@ -8,7 +8,7 @@ from functools import cache
 import pytest
 
 from netsim import faults, topology
-from netsim.fuzz_scenarios import random_scenario
+from netsim.fuzz_scenarios import ROBUST_RULES, random_scenario
 from netsim.population import FAULT_STREAM, TOPOLOGY_STREAM, stream
 from netsim.scenario import Scenario
 from netsim.settling import SETTLE
@@ -124,6 +124,7 @@ CONTENTS: dict[str, Callable[[Scenario], bool]] = {
     "a graph that changes": lambda scenario: scenario.config.topology.redraw is not None,
     **{f"exchange {mode}": gossip("gossip", mode) for mode in ("push", "pull", "push-pull")},
     **{f"merge {rule}": gossip("merge", rule) for rule in ("mean", "age", "samples")},
+    **{f"merge {rule}": gossip("merge", rule) for rule in ROBUST_RULES},
     **{f"codec {name}": gossip("codec", name) for name in ("f32", "f16", "f32+deflate", "f16+deflate")},
     "no interval": gossip("interval", 0.0),
     "a small view": lambda scenario: scenario.config.gossip.view_size < scenario.config.nodes - 1,

@@ -77,6 +77,10 @@ def test_nothing_is_claimed_with_fewer_settle_exchanges():
     assert "fewer than 20" in excuse(story(1.9), scenario(settle=19))
 
 
+def test_nothing_is_claimed_of_robust_rules():
+    assert excuse(story(1.9), scenario(merge="median")) == "merging by median is no averaging"
+
+
 def test_nothing_is_claimed_of_a_single_survivor():
     lines = [*story(1.9, nodes=2)]
     lines.insert(-2, struck(0.9, "crash", 0))

@@ -43,6 +43,7 @@ KEYS = [
     "faults",
     "faults_late",
     "lost",
+    "kept_own",
     "baselines",
 ]
 

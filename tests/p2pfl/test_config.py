@@ -39,6 +39,7 @@ SAMPLES: dict[str, object] = {
     "job_limit": "1min",
     "edge_list": "edges.txt",
     "topology": "ring",
+    "merge": "krum:f=2",
     "redraw": "5s",
     "jitter": "5ms",
     "bandwidth": "1Mbit/s",
