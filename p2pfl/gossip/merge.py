@@ -30,6 +30,12 @@ def clip_claims(claims: Sequence[float]) -> npt.NDArray[np.float64]:
     return np.array([min(claim, limit) for claim in claims], dtype=np.float64)
 
 
+def beyond_belief(claims: Sequence[float]) -> frozenset[int]:
+    """The places of those that clip_claims lowers; none where half of the claims are 0, as at the start."""
+    limit = CLAIM_LIMIT * median(claims)
+    return frozenset(place for place, claim in enumerate(claims) if 0 < limit < claim)
+
+
 def shares(
     rule: MergeRule, ages: Sequence[float], samples: Sequence[float], lags: Sequence[int] | None = None
 ) -> Shares:

@@ -52,6 +52,7 @@ class Merge:
 
     fresh: one of the senders still trained, so that its last round is in what it sent.
     unmerged: what else was received since the Merge before this one.
+    clipped: of how many senders the age or the sample count was beyond belief, and clipped.
     """
 
     senders: tuple[str, ...]
@@ -60,6 +61,17 @@ class Merge:
     age: float
     fresh: bool
     unmerged: Unmerged
+    clipped: int = 0
+
+
+@dataclass(frozen=True)
+class Statement:
+    """What a node publishes of its model. weights: (P,) float32, not modified any more."""
+
+    weights: Vector
+    age: float
+    round: int
+    samples: int
 
 
 class Gossip:
@@ -108,7 +120,7 @@ class Gossip:
         self._merged: OrderedDict[str, bytes] = OrderedDict()
         self._base: tuple[Vector, float] | None = None  # weights and age before the training just done
         self._payload: Payload | None = None
-        self._published = (weights, 0.0, 0)  # weights, age and round of the snapshot
+        self._published = Statement(weights, 0.0, 0, samples)  # the snapshot
         self._raw = False  # the snapshot is of a training round, nothing has been merged into it since
 
     # -- own model
@@ -188,7 +200,16 @@ class Gossip:
         senders = tuple(model.head.sender.id for model in models)
         fresh = any(model.head.sender.state == "training" for model in models)
         unmerged, self._inbox.unmerged = self._inbox.unmerged, Unmerged()
-        return Merge(senders, tuple(float(weight) for weight in weights), before, self.age, fresh, unmerged)
+        clipped = self._clipped(base_age, models)
+        shares = tuple(float(weight) for weight in weights)
+        return Merge(senders, shares, before, self.age, fresh, unmerged, clipped)
+
+    def _clipped(self, age: float, models: list[Model]) -> int:
+        """How many of the models claim more than is believed. age: of the own one."""
+        heads = [model.head for model in models]
+        ages = merge.beyond_belief([age, *(head.age for head in heads)])
+        samples = merge.beyond_belief([self.samples, *(head.samples for head in heads)])
+        return len((ages | samples) - {0})
 
     def _lag(self, head: ModelHead) -> int:
         """Rounds by which a model is behind our own: 0 unless we have trained to the end and its sender still
@@ -200,10 +221,15 @@ class Gossip:
         """From now on peers get the present weights."""
         self.version += 1
         self._base = None
-        if self._published[0] is not self.weights:
+        statement = self.statement()
+        if self._published.weights is not statement.weights:
             self._payload = None
-        self._published = (self.weights, self.age, self.round)
+        self._published = statement
         self._raw = self.state == "training"
+
+    def statement(self) -> Statement:
+        """What publish() lets peers have: the node's own model, as it is."""
+        return Statement(self.weights, self.age, self.round, self.samples)
 
     # -- what to say
 
@@ -238,8 +264,7 @@ class Gossip:
         return self._identity.sign(head)
 
     def _head(self, *, wants_reply: bool) -> ModelHead:
-        _, age, round = self._published
-        sender = self.sender()
+        published, sender = self._published, self.sender()
         if self._raw and self.state == "settling":  # its last round: whoever is done has to spread it
             sender = replace(sender, state="training")
         return ModelHead(
@@ -247,9 +272,9 @@ class Gossip:
             task=self.task,
             fingerprint=self.layout.fingerprint,
             version=self.version,
-            round=round,
-            age=age,
-            samples=self.samples,
+            round=published.round,
+            age=published.age,
+            samples=published.samples,
             wants_reply=wants_reply,
             view=self.view.passed_on(),
             news=self.membership.news(self.url),
@@ -286,7 +311,7 @@ class Gossip:
     def _encoded(self) -> Payload:
         """The snapshot's weights as they travel: encoded and hashed once, when first asked for."""
         if self._payload is None:
-            self._payload = encode_weights(self._published[0], self._config.codec)
+            self._payload = encode_weights(self._published.weights, self._config.codec)
         return self._payload
 
     # -- what was heard
