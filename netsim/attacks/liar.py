@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from netsim.attacks.attack import Attack, Scene, Truth
-from p2pfl.gossip.messages import Vector
-from p2pfl.gossip.protocol import Gossip, Statement
+from p2pfl.gossip.messages import Statement, Vector
+from p2pfl.gossip.protocol import Gossip
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ from p2pfl.gossip.messages import (
     Pull,
     Rumour,
     Sender,
+    Statement,
     Task,
     Vector,
     ViewEntry,
@@ -62,16 +63,6 @@ class Merge:
     fresh: bool
     unmerged: Unmerged
     clipped: int = 0
-
-
-@dataclass(frozen=True)
-class Statement:
-    """What a node publishes of its model. weights: (P,) float32, not modified any more."""
-
-    weights: Vector
-    age: float
-    round: int
-    samples: int
 
 
 class Gossip:
@@ -200,16 +191,9 @@ class Gossip:
         senders = tuple(model.head.sender.id for model in models)
         fresh = any(model.head.sender.state == "training" for model in models)
         unmerged, self._inbox.unmerged = self._inbox.unmerged, Unmerged()
-        clipped = self._clipped(base_age, models)
         shares = tuple(float(weight) for weight in weights)
+        clipped = merge.clipped(ages, samples)
         return Merge(senders, shares, before, self.age, fresh, unmerged, clipped)
-
-    def _clipped(self, age: float, models: list[Model]) -> int:
-        """How many of the models claim more than is believed. age: of the own one."""
-        heads = [model.head for model in models]
-        ages = merge.beyond_belief([age, *(head.age for head in heads)])
-        samples = merge.beyond_belief([self.samples, *(head.samples for head in heads)])
-        return len((ages | samples) - {0})
 
     def _lag(self, head: ModelHead) -> int:
         """Rounds by which a model is behind our own: 0 unless we have trained to the end and its sender still
