@@ -8,6 +8,10 @@
 | fedavg | a server sends its model to a random share of the nodes and takes the mean of what they trained |
 | d-psgd | every node trains, and averages with its neighbours what they all had before |
 
+Adversaries lie to them as they lie to nodes: to the server, to the next node of a tour, to their neighbours.
+Whoever trains centrally or alone is sent no models, but pooled data are poisoned; accuracies are those of the
+honest.
+
 They are ideal: no faults, no losses, no --interval, and of a graph that is redrawn the first. Nothing is
 simulated, so times are modelled (local_training.py). A round waits for the slowest node that takes part;
 centralised training has a machine as fast as all devices together; a server has as wide links as it needs.
@@ -23,13 +27,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from netsim import topology
+from netsim.adversaries import Adversary
+from netsim.aggregation import aggregate, mix
 from netsim.config import SimConfig, TopologyConfig
 from netsim.jobs import Jobs
 from netsim.journal import BaselineEvaluated
 from netsim.local_training import LocalTraining
 from netsim.units import parse_duration
 from p2pfl.config import TrainingConfig
-from p2pfl.gossip.merge import weighted_mean
 from p2pfl.gossip.messages import Vector
 from p2pfl.learning.learner import Learner
 from p2pfl.learning.partition import Shard
@@ -44,6 +49,7 @@ def run_baselines(
     edges: topology.Edges,
     speeds: Sequence[float],
     training_of: Callable[[int], TrainingConfig] | None = None,
+    adversaries: Sequence[Adversary] = (),
 ) -> None:
     """Train in each way that the configuration names, one after another, and record how good it becomes.
 
@@ -51,12 +57,12 @@ def run_baselines(
     after the last (as often in all, if they have other rounds than the nodes).  edges: of the scenario's
     graph, for d-psgd; none with random peer sampling.
     speeds: samples a second of each device.  training_of: of a node, where it may differ from the run's.
+    adversaries: they lie to other nodes and to the server; their poisoned data are in their shards.
     The run's stop conditions hold for each method. Raises SimulationError if the pool breaks.
     """
     for name in config.baselines.baselines:
-        local = LocalTraining(
-            name, config, learner, shards, pool, speeds, training_of or (lambda _: config.training)
-        )
+        training = training_of or (lambda _: config.training)
+        local = LocalTraining(name, config, learner, shards, pool, speeds, training, adversaries)
         _Run(local, _METHODS[name](local, edges), record).run()
 
 
@@ -99,7 +105,8 @@ class Centralised(Method):
 
     def round(self, number: int, models: Sequence[Vector]) -> Round:
         local = self._local
-        (fitted,) = local.train([(local.centre, models[0], local.pooled_plan(number))], keep_state=True)
+        fits = [(local.centre, models[0], local.pooled_plan(number))]
+        (fitted,) = local.train(fits, number, keep_state=True)
         return Round([fitted.weights], fitted.images, 0, fitted.seconds)
 
 
@@ -114,7 +121,7 @@ class Isolated(Method):
     def round(self, number: int, models: Sequence[Vector]) -> Round:
         local = self._local
         fits = [(node, x, local.plan(node, number)) for node, x in zip(self._nodes, models, strict=True)]
-        fitted = list(local.train(fits, keep_state=True))
+        fitted = list(local.train(fits, number, keep_state=True))
         slowest = max(one.seconds for one in fitted)
         return Round([one.weights for one in fitted], sum(one.images for one in fitted), 0, slowest)
 
@@ -137,8 +144,10 @@ class Cyclic(Method):
                 sent += local.model_bytes
                 seconds += local.exchange_seconds(1)
                 self._place = node
-            (fitted,) = local.train([(node, model, local.plan(node, number))], keep_state=False)
-            model = fitted.weights
+            (fitted,) = local.train([(node, model, local.plan(node, number))], number, keep_state=False)
+            trained = local.trained(node, fitted.weights, (model, fitted.weights), number + 1)
+            (handed,) = local.clients.send([trained], number + 1)
+            model = model if handed.weights is None else handed.weights  # what the next one refuses is lost
             images += fitted.images
             seconds += fitted.seconds
         return Round([model], images, sent, seconds)
@@ -159,16 +168,17 @@ class FedAvg(Method):
         local = self._local
         drawn = local.rng(local.centre + 1).permutation(local.nodes)[: self._asked]
         clients = sorted(int(node) for node in drawn)
-        samples = sum(local.shards[node].samples for node in clients)
-        mean = np.zeros(models[0].size, np.float64)
         images, slowest = 0, 0.0
+        trained = []
         fits = [(node, models[0], local.plan(node, number)) for node in clients]
-        for node, fitted in zip(clients, local.train(fits, keep_state=False), strict=True):
-            mean += local.shards[node].samples / samples * fitted.weights.astype(np.float64)
+        for node, fitted in zip(clients, local.train(fits, number, keep_state=False), strict=True):
+            learnt = models[0], fitted.weights
+            trained.append(local.trained(node, fitted.weights, learnt, number + 1))
             images += fitted.images
             slowest = max(slowest, fitted.seconds)
+        sent = local.clients.send(trained, number + 1)
         return Round(
-            [mean.astype(np.float32)],
+            [aggregate(local.config.baselines.server_merge, sent, models[0])],
             images,
             2 * len(clients) * local.model_bytes,
             slowest + local.exchange_seconds(2),
@@ -194,23 +204,44 @@ class DecentralisedSGD(Method):
         peers = max(len(row.nodes) - 1 for row in self._rows)
         self._exchange = local.exchange_seconds(2, peers) if peers else 0.0
         self.copies, self.judged = local.nodes, local.sample()
+        self._learnt: dict[int, tuple[Vector, Vector]] = {}  # around each node's last training
 
     def round(self, number: int, models: Sequence[Vector]) -> Round:
         local, mixed = self._local, []
         images, slowest = 0, 0.0
+        sent = self._sent(models, number)
         fits = [(node, x, local.plan(node, number)) for node, x in enumerate(models)]
-        for row, fitted in zip(self._rows, local.train(fits, keep_state=True), strict=True):
-            before = [models[node] for node in row.nodes]
-            mixed.append(weighted_mean(before, np.array(row.weights), (fitted.weights, before[0])))
+        for row, fitted in zip(self._rows, local.train(fits, number, keep_state=True), strict=True):
+            own = models[row.nodes[0]]
+            mixed.append(self._mix(row, own, sent, (fitted.weights, own)))
+            if local.clients.liars:
+                self._learnt[row.nodes[0]] = (own, fitted.weights)
             images += fitted.images
             slowest = max(slowest, fitted.seconds)
         return Round(mixed, images, self._bytes, slowest + self._exchange)
 
     def settle(self, models: Sequence[Vector]) -> Round | None:
-        mixed = [
-            weighted_mean([models[node] for node in row.nodes], np.array(row.weights)) for row in self._rows
-        ]
+        sent = self._sent(models, self._local.config.training.rounds)
+        mixed = [self._mix(row, models[row.nodes[0]], sent, None) for row in self._rows]
         return Round(mixed, 0, self._bytes, self._exchange)
+
+    def _sent(self, models: Sequence[Vector], round: int) -> list[Vector | None]:
+        """What each node lets its neighbours have: honestly, its model."""
+        local = self._local
+        if not local.clients.liars:
+            return list(models)
+        trained = [
+            local.trained(node, model, self._learnt.get(node, (model, model)), round)
+            for node, model in enumerate(models)
+        ]
+        return [one.weights for one in local.clients.send(trained, round)]
+
+    def _mix(
+        self, row: topology.MixingRow, own: Vector, sent: Sequence[Vector | None],
+        change: tuple[Vector, Vector] | None,
+    ) -> Vector:  # fmt: skip
+        others = [sent[node] for node in row.nodes[1:]]
+        return mix(own, others, row.weights, change)
 
 
 def _well_mixed(local: LocalTraining) -> topology.Edges:

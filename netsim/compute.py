@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import numpy as np
 import trio
 
-from netsim.jobs import Jobs
+from netsim.jobs import Asked
 from p2pfl.clock import Clock
 from p2pfl.gossip.messages import Vector
 from p2pfl.learning.learner import Evaluation, FitPlan, FitResult
@@ -25,7 +25,7 @@ class SimulatedCompute:
 
     def __init__(
         self,
-        pool: Jobs,
+        pool: Asked,
         clock: Clock,
         rng: np.random.Generator,
         *,

@@ -36,6 +36,12 @@ TopologyKind = Literal[
 ]  # fmt: skip
 State = Literal["kept", "lost"]
 BASELINES = ("centralised", "isolated", "cyclic", "fedavg", "d-psgd")
+ATTACKS = (
+    "label-flip", "random-labels", "back-door", "sign-flip", "noise", "scaled", "nan", "stale", "free-rider",
+    "a-little", "inner-product", "sybil",
+)  # fmt: skip
+# samples: by the samples that the clients say they hold, which is FedAvg as it was published.
+SERVER_MERGES = ("samples", "mean", "median")
 
 # Up to this many nodes each is evaluated by default; of more, a random sample of as many.
 EVALUATED_NODES = 50
@@ -174,11 +180,28 @@ class FaultsConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AttackConfig:
+    """One attack of nodes drawn at random; [[adversaries]] of a file can say more."""
+
+    attack: str | None = option(
+        None,
+        f"What adversaries do: {', '.join(ATTACKS)}; options as in a-little:z=1.5,knows=honest.",
+    )
+    liars: str | None = option(None, "How many nodes are adversaries: a number, or a share such as 40%.")
+
+    def __post_init__(self) -> None:
+        check((self.attack is None) == (self.liars is None), "attack and liars need each other")
+
+
+@dataclass(frozen=True, kw_only=True)
 class BaselinesConfig:
     """Other ways to train on the same split, with the same local training, in the same pictures."""
 
     baselines: tuple[str, ...] = option((), f"Any of {', '.join(BASELINES)}.")
     server_share: float = option(1.0, "fedavg: share C of the clients that the server asks in a round.")
+    server_merge: str = option(
+        "samples", f"fedavg: what the server makes of what it was sent: {', '.join(SERVER_MERGES)}."
+    )
     cyclic_order: tuple[str, ...] = option((), "cyclic: nodes in the order of the tour. [default: 0, 1, ...]")
     baseline_rounds: int | None = option(None, "Rounds that these train for. [default: as many as the nodes]")
     baseline_local_epochs: int | None = option(
@@ -198,6 +221,8 @@ class BaselinesConfig:
             check(name in BASELINES, f"baselines: {name!r} is none of {', '.join(BASELINES)}")
         check(len(set(self.baselines)) == len(self.baselines), "baselines names one twice")
         check(0 < self.server_share <= 1, "server-share must be in (0, 1]")
+        known = ", ".join(SERVER_MERGES)
+        check(self.server_merge in SERVER_MERGES, f"server-merge {self.server_merge!r} is none of {known}")
         for item in self.cyclic_order:
             check(item.isdecimal(), f"cyclic-order: {item!r} is not a node number")
 
@@ -258,6 +283,7 @@ class SimConfig:
     links: LinksConfig = group(LinksConfig)
     devices: DevicesConfig = group(DevicesConfig)
     faults: FaultsConfig = group(FaultsConfig)
+    attack: AttackConfig = group(AttackConfig)
     baselines: BaselinesConfig = group(BaselinesConfig)
     stop: StopConfig = group(StopConfig)
 
@@ -274,6 +300,8 @@ class SimConfig:
             self.training.rounds >= 1 or self.stop.virtual_time is not None,
             "rounds must be at least 1, or virtual-time be given: a simulated run has to end",
         )
+        if self.attack.liars is not None:
+            parse_amount("liars", self.attack.liars, self.nodes)
         for key in ("stragglers", "crash", "leave", "join_late", "hang"):
             section = self.devices if key == "stragglers" else self.faults
             parse_amount(key.replace("_", "-"), getattr(section, key), self.nodes)

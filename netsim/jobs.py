@@ -73,21 +73,8 @@ class PoolStatistics:
     first_submit: float | None = None
 
 
-class Jobs(Protocol):
-    """Whoever computes jobs of one learner: in this process, in forked ones, or on a cluster.
-
-    Equal jobs have equal results, bit by bit, whoever computes them and when. Use as a context manager: no
-    process survives its end. Called from one thread.
-    """
-
-    @property
-    def statistics(self) -> PoolStatistics: ...
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+class Asked(Protocol):
+    """Somebody who has jobs of one learner computed, and is asked from one thread."""
 
     def submit_fit(
         self, weights: Vector, optimiser: Vector, plan: FitPlan, *, label: str = "", due: float = 0.0
@@ -114,6 +101,23 @@ class Jobs(Protocol):
     def discard(self, job: Job[Any]) -> None:
         """Forget a job, whatever became of it; without effect on one whose result was taken."""
         ...
+
+
+class Jobs(Asked, Protocol):
+    """Whoever computes them: in this process, in forked ones, or on a cluster.
+
+    Equal jobs have equal results, bit by bit, whoever computes them and when. Use as a context manager: no
+    process survives its end.
+    """
+
+    @property
+    def statistics(self) -> PoolStatistics: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
 
 
 class Intake:

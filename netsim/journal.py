@@ -45,6 +45,22 @@ class ModelEvaluated(Event):
 
 
 @dataclass(frozen=True)
+class BackDoorMeasured(Event):
+    """How well a back door works on a model. of, round, final: as in ModelEvaluated.
+
+    success: of `samples` held-out pictures of other classes that bear its trigger, the share that is taken
+    for class `target`.
+    """
+
+    of: str
+    round: float
+    final: bool
+    target: int
+    samples: int
+    success: float
+
+
+@dataclass(frozen=True)
 class ConsensusMeasured(Event):
     """distance: square root of the mean squared L2 distance of the nodes' weights to their mean.
 

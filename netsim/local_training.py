@@ -16,9 +16,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from netsim.adversaries import Adversary
+from netsim.attacks.clients import Clients, Trained
+from netsim.attacks.company import Company
 from netsim.config import EVALUATED_NODES, SimConfig
 from netsim.jobs import Jobs
-from netsim.population import BASELINE_STREAM, SAMPLE_STREAM, stream
+from netsim.population import BASELINE_STREAM, LYING_BASELINE_STREAM, SAMPLE_STREAM, stream
 from netsim.units import parse_rate
 from p2pfl.config import TrainingConfig
 from p2pfl.gossip.messages import Vector
@@ -56,6 +59,7 @@ class LocalTraining:
         pool: Jobs,
         speeds: Sequence[float],
         training_of: Callable[[int], TrainingConfig],
+        adversaries: Sequence[Adversary] = (),
     ) -> None:
         self.name = name
         self.config = config
@@ -70,6 +74,8 @@ class LocalTraining:
         self._trainings = [*(own(training_of(node)) for node in range(self.nodes)), self.training]
         self._generators: dict[int, np.random.Generator] = {}
         self._optimisers: dict[int, Vector] = {}
+        company = Company(config.seed, adversaries, self.nodes, LYING_BASELINE_STREAM)
+        self.clients = Clients(company, self.nodes)
 
     @property
     def centre(self) -> int:
@@ -107,13 +113,18 @@ class LocalTraining:
             seed=int(self.rng(node).integers(2**63)),
         )
 
-    def train(self, fits: Sequence[tuple[int, Vector, FitPlan]], *, keep_state: bool) -> Iterator[Fitted]:
+    def train(
+        self, fits: Sequence[tuple[int, Vector, FitPlan]], round: int, *, keep_state: bool
+    ) -> Iterator[Fitted]:
         """Do (node, weights, plan) side by side; yields in the same order. The weights are not modified.
 
+        round: completed ones. A free rider gives its weights back as they are.
         keep_state: go on with the node's momentum of its last fit, and keep this one's for the next.
         """
         jobs = [
-            self.pool.submit_fit(
+            None
+            if self.clients.idles(node, round)
+            else self.pool.submit_fit(
                 weights,
                 self._optimisers.get(node, _AFRESH) if keep_state else _AFRESH,
                 plan,
@@ -122,8 +133,11 @@ class LocalTraining:
             for node, weights, plan in fits
         ]
         for (node, weights, plan), job in zip(fits, jobs, strict=True):
-            result = self.pool.result(job)
             seconds = plan.samples / self._speeds[node]
+            if job is None:
+                yield Fitted(weights, 0, seconds)
+                continue
+            result = self.pool.result(job)
             if math.isfinite(result.loss) and all_finite(result.weights):
                 if keep_state:
                     self._optimisers[node] = result.optimiser
@@ -149,6 +163,11 @@ class LocalTraining:
         return 2 * links.latency_of.typical + models * self.model_bytes / rate
 
     def sample(self) -> list[int]:
-        """All nodes, or of many a random EVALUATED_NODES: those that a run evaluates after each round too."""
-        drawn = stream(self.config.seed, 0, SAMPLE_STREAM).permutation(self.nodes)[:EVALUATED_NODES]
-        return sorted(int(node) for node in drawn)
+        """All honest nodes, or of many a random EVALUATED_NODES, drawn as those that a run evaluates."""
+        drawn = [int(node) for node in stream(self.config.seed, 0, SAMPLE_STREAM).permutation(self.nodes)]
+        return sorted([node for node in drawn if node not in self.clients.liars][:EVALUATED_NODES])
+
+    def trained(self, node: int, weights: Vector, learnt: tuple[Vector, Vector], round: int) -> Trained:
+        """What a node has to say after `round` completed rounds. learnt: as in Trained."""
+        held = self.shards[node].samples
+        return Trained(node, weights, learnt, held, held * round)

@@ -2,44 +2,35 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from functools import partial
 
 import trio
 
+from netsim.attacks.idle import IdleJobs
+from netsim.attacks.liar import Liar, LyingGossip
 from netsim.compute import SimulatedCompute
 from netsim.faults import Status
-from netsim.jobs import Jobs
+from netsim.jobs import Asked
 from netsim.network import SimulatedHost
-from netsim.population import (
-    ADVERSARY_STREAM,
-    DEVICE_STREAM,
-    NODE_STREAM,
-    Device,
-    node_identity,
-    stream,
-)
+from netsim.population import DEVICE_STREAM, NODE_STREAM, Device, node_identity, stream
 from p2pfl.clock import Clock
 from p2pfl.config import NodeConfig
-from p2pfl.errors import ConfigError
 from p2pfl.events import Event, Observe
 from p2pfl.gossip.admission import Admission
 from p2pfl.gossip.messages import Vector
+from p2pfl.gossip.protocol import Gossip
 from p2pfl.learning.learner import Learner
 from p2pfl.learning.partition import Shard
 from p2pfl.node import Node
-from p2pfl.seams import Compute
 from p2pfl.storage.checkpoint import Checkpoint
-
-Behaviour = Callable[[Compute, Any, int], Compute]
 
 
 class Member:
     """observe: gets what the node observes, as long as it lives.  keeps: its state outlives a crash.
 
-    seed: of the scenario.  behaviour: what an adversary does to its own training; None: honest.
+    seed: of the scenario.  liar: makes what lies for it in each life; None: it is honest.
     """
 
     def __init__(
@@ -53,10 +44,10 @@ class Member:
         learner: Learner,
         initial: Vector,
         shard: Shard,
-        pool: Jobs,
+        pool: Asked,
         observe: Observe,
         keeps: bool,
-        behaviour: Behaviour | None = None,
+        liar: Callable[[int], Liar] | None = None,
     ) -> None:
         self.index = index
         self.status: Status = "absent"
@@ -74,7 +65,7 @@ class Member:
         self._pool = pool
         self._observe = observe
         self._keeps = keeps
-        self._behaviour = behaviour
+        self._liar = liar
         self._life = 0
         self._born = 0  # the life in which its present identity was made
         self._saved: Checkpoint | None = None
@@ -138,8 +129,14 @@ class Member:
 
     def _make(self, resume: Checkpoint | None) -> Node:
         clock = Clock(self._device.rate, self._device.offset)
-        compute: Compute = SimulatedCompute(
-            self._pool,
+        pool: Asked = self._pool
+        gossip: Callable[..., Gossip] = Gossip
+        if self._liar is not None:
+            liar = self._liar(self._life)
+            gossip = partial(LyingGossip, liar=liar)
+            pool = IdleJobs(pool, lambda: self.node is not None and liar.idles(self.node.gossip.round + 1))
+        compute = SimulatedCompute(
+            pool,
             clock,
             stream(self._seed, self.index, DEVICE_STREAM, self._life),
             # A fast clock makes the same work take more of its seconds.
@@ -148,9 +145,6 @@ class Member:
             label=f"node {self.index}",
             running=self._host.running,
         )
-        if self._behaviour is not None:
-            rng = stream(self._seed, self.index, ADVERSARY_STREAM, self._life)
-            compute = self._behaviour(compute, rng, self.index)
         heard = self._heard = self._alive(self._life)
         signed = self._config.require_signed
         id, identity = node_identity(self._seed, self.index, self._born, self._life, signed=signed)
@@ -171,6 +165,7 @@ class Member:
             incarnation=self._life + 1,
             identity=identity,
             admission=Admission(id, require_signed=signed),
+            gossip=gossip,
         )
 
     def _alive(self, life: int) -> Observe:
@@ -185,15 +180,3 @@ class Member:
 
 def _nothing(event: Event) -> None:
     """What a crashed node observes is not seen."""
-
-
-def behaviour(path: str) -> Behaviour:
-    """An adversary's factory from package.module:name. ConfigError if it cannot be had."""
-    module, _, name = path.partition(":")
-    try:
-        factory = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"behaviour {path!r} cannot be imported: {error}") from error
-    if not callable(factory):
-        raise ConfigError(f"behaviour {path!r} is not a factory")
-    return factory  # type: ignore[no-any-return]

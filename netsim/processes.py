@@ -18,7 +18,8 @@ from pathlib import Path
 
 import trio
 
-from netsim import faults, launch
+from netsim import faults, launch, scenario_file
+from netsim.adversaries import liars
 from netsim.children import Children, free_addresses
 from netsim.collect import fetch_models
 from netsim.evaluation import Accuracies
@@ -43,6 +44,8 @@ START_DEADLINE, START_DEADLINE_PER_NODE = 120.0, 15.0
 
 # -P: the folder in which the user happens to be holds none of our modules.
 NODE_COMMAND = (sys.executable, "-P", "-m", "cli.main", "node", "start")
+
+LYING_COMMAND = (sys.executable, "-P", "-m", "netsim.lying_node")
 
 _OURS = -1  # the simulator's place among the nodes
 
@@ -76,6 +79,8 @@ class ProcessEngine:
         self._paths = Paths(self._links)
         self._nodes: list[NodeProcess] = []
         self._accuracies = Accuracies(config)
+        self._liars = liars(scenario.adversaries)
+        self._lies = self._folder / "lies.toml"
         self._progress = 0.0  # never falls
         self._zero = math.inf  # of the run's clock, by time.perf_counter(), as all times below
         self._seen: list[tuple[float, int, Event]] = []
@@ -129,10 +134,11 @@ class ProcessEngine:
             end = self._latest if reason == "done" else time.perf_counter()
             survivors = [node for node in self._running() if node.listens.is_set()]
             progress = _mean_round(survivors)
-            urls = {node.index: node.url for node in survivors}
+            honest = [node for node in survivors if node.index not in self._liars]
+            urls = {node.index: node.url for node in honest}  # what liars would give is no result
             weights = await fetch_models(urls, signed=config.signed)
             nursery.cancel_scope.cancel()
-        return self._conclude(end, reason, progress, weights)
+        return self._conclude(end, reason, progress, weights, len(survivors) - len(honest))
 
     async def _until_all_train(self, first: Sequence[NodeProcess]) -> None:
         """No fault finds a node that still waits for company, as it may have to for one that is gone."""
@@ -213,6 +219,8 @@ class ProcessEngine:
         config, absent = self._config, self._schedule.absent
         deadline = START_DEADLINE + START_DEADLINE_PER_NODE * config.nodes
         self._addresses = free_addresses(config.nodes, (launch.FRONT, launch.BACK))
+        if self._liars:
+            self._lies.write_text(scenario_file.to_toml(self._scenario), encoding="utf-8")
         callers = {address: index for index, address in enumerate(self._addresses)}
         nodes = launch.node_configs(self._scenario, self._addresses, self._edges, absent, deadline)
         for index, address in enumerate(self._addresses):
@@ -221,7 +229,7 @@ class ProcessEngine:
                 index,
                 nodes[index],
                 folder=self._folder,
-                command=self._command,
+                command=self._command_of(index),
                 children=children,
                 deadline=deadline,
                 keeps=self._schedule.restarts and config.devices.state == "kept",
@@ -231,6 +239,12 @@ class ProcessEngine:
                 connections=connections,
             )
             self._nodes.append(node)
+
+    def _command_of(self, index: int) -> Sequence[str]:
+        """A node that lies is started by us, and told how by a copy of the scenario."""
+        if index not in self._liars:
+            return self._command
+        return (*LYING_COMMAND, str(self._lies.absolute()), str(index))
 
     # -- watching
 
@@ -245,11 +259,13 @@ class ProcessEngine:
                 new.append((at, node.index, event))
                 self._note(at, node, event)
         new.sort(key=_place)
-        for at, _, event in new:
+        for at, index, event in new:
+            if index in self._liars and isinstance(event, Evaluated):
+                continue  # what is shown are honest nodes' accuracies
             self._watch(max(0.0, at - self._zero), event)
         self._seen += new
         running = self._running()
-        self._accuracies.running = {node.index for node in running}
+        self._accuracies.running = {node.index for node in running if node.index not in self._liars}
         rounds, limit = self._config.training.rounds, self._config.stop.virtual_time
         if rounds:
             done = _mean_round(running) / rounds
@@ -280,15 +296,20 @@ class ProcessEngine:
 
     # -- ending
 
-    def _conclude(self, end: float, reason: str, progress: float, weights: dict[int, Vector]) -> Outcome:
-        """Write the nodes' journals as one, up to the end; what came before the start, at the start."""
+    def _conclude(
+        self, end: float, reason: str, progress: float, weights: dict[int, Vector], lying: int
+    ) -> Outcome:
+        """Write the nodes' journals as one, up to the end; what came before the start, at the start.
+
+        weights: of the honest survivors.  lying: how many others there are.
+        """
         self._seen.sort(key=_place)
         for at, index, event in self._seen:
             if at <= end:
                 node = SIMULATOR if index == _OURS else index
                 self._journal.write(max(0.0, at - self._zero), node, event)
         ended_at = max(0.0, end - self._zero)
-        self._journal.write(ended_at, SIMULATOR, RunEnded(len(weights), reason))
+        self._journal.write(ended_at, SIMULATOR, RunEnded(len(weights) + lying, reason))
         return Outcome(
             first_job=min(self._first_training, end),
             last_merge=min(self._last_merge, end),

@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from netsim import baselines, report, scenario_file, summary, topology
+from netsim.adversaries import recorded
+from netsim.attacks.back_door import BackDoors
+from netsim.attacks.poisoned import poison
 from netsim.config import HOST_KEYS, SimConfig
 from netsim.evaluation import consensus, evaluated, mean_model
 from netsim.jobs import Jobs
@@ -46,6 +49,10 @@ def run(scenario: Scenario, *, draw: bool = True) -> dict[str, Any]:
         report.check_installed()
     dataset = load(config.data)
     parts = shards(dataset, config.data, config.nodes)
+    doors = BackDoors(
+        scenario.adversaries, dataset, config.training.model, config.evaluation.evaluate_samples
+    )
+    dataset, parts = poison(config.seed, scenario.adversaries, dataset, parts)
     learner = TorchLearner(dataset, config.training.model)
     graph = draw_graph(config)
     doubt = topology.doubt(config.topology, config.nodes, graph)
@@ -61,7 +68,7 @@ def run(scenario: Scenario, *, draw: bool = True) -> dict[str, Any]:
         journal.write(0.0, SIMULATOR, RunStarted(_recorded(scenario), dataset.task.classes))
         with Progress(config.nodes, config.training.rounds) as progress:
             engine = (
-                VirtualEngine(scenario, learner, parts, pool, journal, progress.watch)
+                VirtualEngine(scenario, learner, parts, pool, journal, progress.watch, doors)
                 if config.engine == "virtual"
                 else ProcessEngine(scenario, journal, progress.watch, out)
             )
@@ -70,7 +77,7 @@ def run(scenario: Scenario, *, draw: bool = True) -> dict[str, Any]:
                 outcome = engine.run()
             cpu_seconds = time.process_time() - cpu_began
         evaluation_began = time.perf_counter()
-        _evaluate(scenario, outcome, pool, journal)
+        _evaluate(scenario, outcome, pool, journal, doors)
         evaluation_ended = time.perf_counter()
         _run_baselines(scenario, learner, parts, graph, pool, journal)
     figures = summary.summarise(path)
@@ -91,7 +98,7 @@ def run(scenario: Scenario, *, draw: bool = True) -> dict[str, Any]:
     return figures
 
 
-def _evaluate(scenario: Scenario, outcome: Outcome, pool: Jobs, journal: Journal) -> None:
+def _evaluate(scenario: Scenario, outcome: Outcome, pool: Jobs, journal: Journal, doors: BackDoors) -> None:
     """The models that the surviving honest nodes ended with, their mean, and how far apart they are."""
     config = scenario.config
     limit = config.evaluation.evaluate_samples
@@ -111,6 +118,11 @@ def _evaluate(scenario: Scenario, outcome: Outcome, pool: Jobs, journal: Journal
         journal.write(end, index, evaluated(pool.result(job), of="node", round=round, final=True))
     journal.write(end, SIMULATOR, evaluated(pool.result(mean_job), of="mean", round=round, final=True))
     journal.write(end, SIMULATOR, consensus(vectors, mean, round=round, final=True))
+    for index in chosen:
+        for event in doors.measure(survivors[index], of="node", round=round, final=True):
+            journal.write(end, index, event)
+    for event in doors.measure(mean, of="mean", round=round, final=True):
+        journal.write(end, SIMULATOR, event)
 
 
 def _run_baselines(
@@ -133,6 +145,7 @@ def _run_baselines(
         edges=graph,
         speeds=[device.speed for device in devices(scenario)],
         training_of=scenario.training_of,
+        adversaries=scenario.adversaries,
     )
 
 
@@ -154,9 +167,7 @@ def _recorded(scenario: Scenario) -> dict[str, object]:
         "groups": _recorded_groups(scenario),
         "rules": list(scenario.tables.get("rules", ())),
         "events": list(scenario.tables.get("events", ())),
-        "adversaries": [
-            {"nodes": adversary.nodes, "behaviour": adversary.behaviour} for adversary in scenario.adversaries
-        ],
+        "adversaries": recorded(scenario.adversaries),
     }
     return kept | {key: value for key, value in tables.items() if value}
 

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar, get_args
 
+from netsim import adversaries
+from netsim.adversaries import Adversary, liars
 from netsim.config import FaultsConfig, SimConfig
 from netsim.links import LinkRule
 from netsim.units import (
@@ -21,6 +23,7 @@ from netsim.units import (
     parse_moment,
     parse_nodes,
     parse_rate,
+    quantities_as_text,
 )
 from p2pfl.config import GossipConfig, TrainingConfig, build, check, flatten, keys, option
 from p2pfl.errors import ConfigError
@@ -73,14 +76,6 @@ class PlannedEvent:
 
 
 @dataclass(frozen=True)
-class Adversary:
-    """behaviour: package.module:factory, called with (compute, generator, node index), gives a Compute."""
-
-    nodes: tuple[int, ...]
-    behaviour: str
-
-
-@dataclass(frozen=True)
 class Scenario:
     """One run, whole. tables: as the user wrote them, for the copy that is kept with the run."""
 
@@ -94,8 +89,8 @@ class Scenario:
     @property
     def honest(self) -> tuple[int, ...]:
         """The nodes whose accuracies count."""
-        liars = {node for adversary in self.adversaries for node in adversary.nodes}
-        return tuple(node for node in range(self.config.nodes) if node not in liars)
+        lying = liars(self.adversaries)
+        return tuple(node for node in range(self.config.nodes) if node not in lying)
 
     @property
     def nat(self) -> frozenset[int]:
@@ -188,23 +183,7 @@ class EventTable:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class AdversaryTable:
-    behaviour: str = option("", "package.module:factory.")
-    nodes: str | None = option(None, "Who: nodes or a group.")
-    amount: str | None = option(None, "How many, drawn at random.")
-
-
 Draw = Any  # permutation(n: int) -> sequence of int: numpy's Generator
-
-
-def quantities_as_text(kind: type[Any], table: Mapping[str, object]) -> dict[str, object]:
-    """Plain numbers where `kind` wants text with a unit or a share: `amount = 10` is as good as "10"."""
-    texts = {key.name for key in keys(kind) if key.type in (str, str | None)}
-    return {
-        key: str(value) if key.replace("-", "_") in texts and type(value) in (int, float) else value
-        for key, value in table.items()
-    }
 
 
 def _build(kind: type[T], table: Mapping[str, object]) -> T:
@@ -309,14 +288,10 @@ def make_events(
 def make_adversaries(
     config: SimConfig, groups: Sequence[Group], tables: Iterable[Mapping[str, object]], rng: Draw
 ) -> tuple[Adversary, ...]:
-    adversaries = []
-    for table in tables:
-        flat = _build(AdversaryTable, table)
-        check(":" in flat.behaviour, f"behaviour {flat.behaviour!r} is not package.module:factory")
-        check(config.engine == "virtual", "adversaries need engine virtual")
-        nodes = _select(config, groups, flat.nodes, flat.amount, range(config.nodes), rng)
-        adversaries.append(Adversary(nodes, flat.behaviour))
-    return tuple(adversaries)
+    def choose(nodes: str | None, amount: str | None, candidates: Sequence[int]) -> tuple[int, ...]:
+        return _select(config, groups, nodes, amount, candidates, rng)
+
+    return adversaries.make_adversaries(config, tables, choose)
 
 
 def named_nodes(config: SimConfig, groups: Sequence[Group], key: str, text: str) -> tuple[int, ...]:

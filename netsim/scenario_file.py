@@ -12,6 +12,7 @@ from typing import Any
 
 from netsim.config import (
     HOST_KEYS,
+    AttackConfig,
     BaselinesConfig,
     DevicesConfig,
     FaultsConfig,
@@ -26,8 +27,8 @@ from netsim.scenario import (
     make_events,
     make_groups,
     make_rules,
-    quantities_as_text,
 )
+from netsim.units import quantities_as_text
 from p2pfl.config import (
     DataConfig,
     EvaluationConfig,
@@ -56,6 +57,7 @@ SECTIONS: dict[str, list[str]] = {
     "links": _names(LinksConfig),
     "devices": _names(DevicesConfig),
     "faults": _names(FaultsConfig),
+    "attack": _names(AttackConfig),
     "baselines": _names(BaselinesConfig),
     "evaluation": ["evaluate", *_names(EvaluationConfig)],
     "stop": ["rounds", *_names(StopConfig)],
@@ -68,6 +70,7 @@ ALIASES = {
     ("baselines", "rounds"): "baseline_rounds",
     ("baselines", "local-epochs"): "baseline_local_epochs",
     ("baselines", "local-steps"): "baseline_local_steps",
+    ("attack", "kind"): "attack",
 }
 # Tables of which there may be several: (section, key) in the file, "" for the top; read in this order.
 TABLES = {
@@ -128,6 +131,7 @@ def scenario_of(
         for index, table in enumerate(tables.get(kind, ())):
             position[:] = [kind, index, table]
             yield table
+        position.clear()
 
     position: list[Any] = []
     try:
@@ -138,6 +142,9 @@ def scenario_of(
     except ConfigError as error:
         if lines is None:
             raise
+        if not position:  # of the section, or of the flags, that are in no table
+            written_there = lines.has("attack", "kind")
+            raise (lines.error(str(error), "attack", "kind") if written_there else error) from error
         kind, index, table = position
         section, key = TABLES[kind]
         header = f"{section}.{key}" if section else key
@@ -220,6 +227,9 @@ class _Lines:
                 self._at.setdefault((section, ""), number)
             elif (key := self._KEY.match(line)) is not None:
                 self._at.setdefault((section, key[1]), number)
+
+    def has(self, section: str, key: str) -> bool:
+        return (section, key) in self._at
 
     def error(self, message: str, section: str, key: str) -> ConfigError:
         number = self._at.get((section, key)) or self._at.get((key, "")) or self._at.get((f"{key}[0]", ""))

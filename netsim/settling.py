@@ -127,6 +127,8 @@ def _read(lines: Iterable[Line]) -> _Tail:
 
 def _excuse(tail: _Tail, scenario: Scenario) -> str:
     """Why settling cannot be expected to bring the models of this run together; empty if it can."""
+    if scenario.adversaries:
+        return "there are adversaries"
     survivors = sorted(tail.settling)
     if len(survivors) < 2:
         return "fewer than two nodes are left"

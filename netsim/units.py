@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
-from p2pfl.config import check
+from p2pfl.config import check, keys
 from p2pfl.errors import ConfigError
 
 _DURATIONS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
@@ -85,6 +86,17 @@ def parse_nodes(key: str, text: str, total: int) -> tuple[int, ...]:
         check(last < total, f"{key}: there is no node {last}; the last of {total} is {total - 1}")
         chosen.update(range(first, last + 1))
     return tuple(sorted(chosen))
+
+
+def nodes_text(nodes: Iterable[int]) -> str:
+    """(0, 1, 2, 5) -> "0-2,5": what parse_nodes reads."""
+    parts: list[list[int]] = []
+    for node in sorted(nodes):
+        if parts and parts[-1][-1] == node - 1:
+            parts[-1][1:] = [node]
+        else:
+            parts.append([node])
+    return ",".join("-".join(map(str, part)) for part in parts)
 
 
 @dataclass(frozen=True)
@@ -165,3 +177,20 @@ def _value(key: str, text: str, unit: Literal["duration", "number"]) -> float:
     if re.fullmatch(_NUMBER, text.strip()) is None or not math.isfinite(float(text)):
         raise ConfigError(f"{key} {text!r} is not a number")
     return float(text)
+
+
+def quantities_as_text(kind: type[Any], table: Mapping[str, object]) -> dict[str, object]:
+    """Plain numbers where `kind` wants text with a unit or a share: `amount = 10` is as good as "10".
+
+    A list of numbers is as good as their text too: `nodes = [3, 7]`.
+    """
+    texts = {key.name for key in keys(kind) if key.type in (str, str | None)}
+    return {key: _as_text(value) if key.replace("-", "_") in texts else value for key, value in table.items()}
+
+
+def _as_text(value: object) -> object:
+    if type(value) in (int, float):
+        return str(value)
+    if isinstance(value, list) and value and all(type(item) is int for item in value):
+        return ",".join(map(str, value))
+    return value

@@ -14,15 +14,18 @@ from functools import partial
 import trio
 
 from netsim import faults, topology
+from netsim.attacks.back_door import BackDoors
+from netsim.attacks.company import Company
 from netsim.determinism import run_deterministically
 from netsim.evaluation import Accuracies, consensus, evaluated, mean_model
 from netsim.faults import Fault
 from netsim.jobs import Jobs
 from netsim.journal import SIMULATOR, FaultStruck, Journal, RunEnded, TopologyDrawn
 from netsim.jumping import JumpingClock
-from netsim.member import Behaviour, Member, behaviour
+from netsim.member import Member
 from netsim.network import SimulatedNetwork
 from netsim.population import (
+    ADVERSARY_STREAM,
     Device,
     Outcome,
     bootstrap,
@@ -46,7 +49,10 @@ _HEALING = ("restart", "join", "resume", "heal")
 
 
 class VirtualEngine:
-    """One run. learner: shared by all nodes, since training is a pure function of its plan."""
+    """One run. learner: shared by all nodes, since training is a pure function of its plan.
+
+    doors: back doors to be measured of the mean model.
+    """
 
     def __init__(
         self,
@@ -56,7 +62,9 @@ class VirtualEngine:
         pool: Jobs,
         journal: Journal,
         watch: Callable[[float, Event], None],
+        doors: BackDoors | None = None,
     ) -> None:
+        self._doors = doors
         self._scenario = scenario
         self._config = config = scenario.config
         self._learner = learner
@@ -66,11 +74,7 @@ class VirtualEngine:
         self._watch = watch
         self._schedule = fault_schedule(scenario)
         self._devices = devices(scenario)
-        self._behaviours: dict[int, Behaviour] = {
-            node: behaviour(adversary.behaviour)
-            for adversary in scenario.adversaries
-            for node in adversary.nodes
-        }
+        self._company = Company(config.seed, scenario.adversaries, config.nodes, ADVERSARY_STREAM)
         self._edges = draw_graph(config)
         self._initial = learner.initial_weights(config.training.init_seed)
         self._members: list[Member] = []
@@ -214,7 +218,7 @@ class VirtualEngine:
             pool=self._pool,
             observe=partial(self._observe, index),
             keeps=self._schedule.restarts and self._config.devices.state == "kept",
-            behaviour=self._behaviours.get(index),
+            liar=self._company.maker(index),
         )
 
     def _urls(self, indices: Sequence[int]) -> tuple[str, ...]:
@@ -249,7 +253,8 @@ class VirtualEngine:
         self._running = [member for member in self._members if member.status == "up" and not member.hung]
         self._rounds = sum(member.round for member in self._running)
         self._unfinished = sum(not member.done for member in self._running)
-        self._accuracies.running = {member.index for member in self._running}
+        lying = self._company.liars
+        self._accuracies.running = {member.index for member in self._running if member.index not in lying}
         self._advance()
 
     def _mean_round(self) -> float:
@@ -273,15 +278,16 @@ class VirtualEngine:
             self._evaluate_mean()
 
     def _weights(self) -> list[tuple[int, Vector]]:
-        """Of the running nodes."""
+        """Of the running honest nodes."""
         return [
-            (member.index, member.node.gossip.weights) for member in self._running if member.node is not None
+            (member.index, member.node.gossip.weights)
+            for member in self._running
+            if member.node is not None and member.index not in self._company.liars
         ]
 
     def _evaluate_mean(self) -> None:
         """The mean model at this instant; the simulation stands still meanwhile."""
-        honest = set(self._scenario.honest)
-        weights = [vector for index, vector in self._weights() if index in honest]
+        weights = [vector for _, vector in self._weights()]
         if not weights:
             return
         mean = mean_model(weights)
@@ -290,6 +296,8 @@ class VirtualEngine:
         round = self._mean_round()
         self._record(SIMULATOR, evaluated(result, of="mean", round=round, final=False))
         self._record(SIMULATOR, consensus(weights, mean, round=round, final=False))
+        for event in self._doors.measure(mean, of="mean", round=round, final=False) if self._doors else ():
+            self._record(SIMULATOR, event)
         self._accuracies.of_mean(result.accuracy)
 
     def _measure_consensus(self) -> None:
@@ -305,4 +313,5 @@ class VirtualEngine:
     def _record(self, node: int | str, event: Event) -> None:
         if self._recording:
             self._journal.write(trio.current_time(), node, event)
-            self._watch(trio.current_time(), event)
+            if not (node in self._company.liars and isinstance(event, Evaluated)):
+                self._watch(trio.current_time(), event)

@@ -122,6 +122,7 @@ class Merged(Event):
     superseded, repeated, displaced: models received since the last Merged that were not merged, for a later
     one of the same sender came, they had been merged before, or the inbox was full. So between two of these
     events a node receives len(senders) + superseded + repeated + displaced models.
+    clipped: of how many senders the claimed age or sample count was clipped, being beyond belief.
     """
 
     rule: str
@@ -132,6 +133,7 @@ class Merged(Event):
     superseded: int = 0
     repeated: int = 0
     displaced: int = 0
+    clipped: int = 0
 
 
 @dataclass(frozen=True)

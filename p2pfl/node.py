@@ -12,7 +12,7 @@ compute, randomness, storage, observe.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import trio
@@ -69,6 +69,7 @@ class Node:
 
     save: None if the node keeps nothing over a restart.  storage: shown in its status.
     incarnation: higher with each start of this id.  identity, admission: as Gossip takes them.
+    gossip: makes what speaks for it; simulated adversaries have another one.
     """
 
     def __init__(
@@ -91,10 +92,11 @@ class Node:
         storage: StorageHealth | None = None,
         identity: Identity | None = None,
         admission: Admission | None = None,
+        gossip: Callable[..., Gossip] = Gossip,
     ) -> None:
         self.done = trio.Event()
         self.config = config
-        self.gossip = Gossip(
+        self.gossip = gossip(
             config.gossip,
             id=id,
             name=config.name,
@@ -361,8 +363,8 @@ class Node:
             return None
         if merged is None:
             return None
-        ages = (merged.age_before, merged.age)
-        self._observe(Merged(rule, merged.senders, merged.weights, *ages, **vars(merged.unmerged)))
+        told = vars(merged.unmerged) | {"clipped": merged.clipped}
+        self._observe(Merged(rule, merged.senders, merged.weights, merged.age_before, merged.age, **told))
         return merged
 
     def _publish(self) -> None:

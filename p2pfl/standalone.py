@@ -18,6 +18,7 @@ from p2pfl.credentials import admission_of, read_allowed, reload_allowed, take_i
 from p2pfl.errors import ConfigError, P2pflError, StorageError, plain
 from p2pfl.gossip import quorum
 from p2pfl.gossip.frame import PROTOCOL_VERSION
+from p2pfl.gossip.protocol import Gossip
 from p2pfl.learning import slots, work
 from p2pfl.learning.data import load
 from p2pfl.learning.learner import Learner
@@ -38,11 +39,16 @@ log = logging.getLogger(__name__)
 
 
 def start(
-    config: NodeConfig, learner: Learner | None = None, reload: Callable[[], NodeConfig] | None = None
+    config: NodeConfig,
+    learner: Learner | None = None,
+    reload: Callable[[], NodeConfig] | None = None,
+    own: Shard | None = None,
+    gossip: Callable[..., Gossip] = Gossip,
 ) -> int:
     """Run a node until SIGINT or SIGTERM stops it, or exit_when_done; returns the exit code.
 
     learner: your own; by default PyTorch on the configured data set and model.
+    own: its training data; by default the configured shard.  gossip: as Node takes it.
     reload: gives the configuration as it is now, or P2pflError; SIGHUP applies its peers. None: no effect.
     Raises the errors of errors.UsageError and errors.SetupError.
     """
@@ -59,16 +65,16 @@ def start(
         if not slots.available():
             raise ConfigError("train-in process needs Linux; give thread or auto")
         work.use_one_thread()  # of a second one, a forked process would wait for ever
-    index, parts = parse_shard(config.shard)
-    dataset = load(config.data)
-    own = shard(dataset, config.data, index, parts)
-    if learner is None:
-        learner = TorchLearner(dataset, config.training.model, config.threads)
+    if learner is None or own is None:
+        index, parts = parse_shard(config.shard)
+        dataset = load(config.data)
+        own = own or shard(dataset, config.data, index, parts)
+        learner = learner or TorchLearner(dataset, config.training.model, config.threads)
     computing: AbstractContextManager[Compute] = (
         ForkedCompute(learner) if forks else nullcontext(ThreadCompute(learner))
     )
     with computing as compute, plain():
-        return trio.run(_main, config, security, learner, compute, own, reload)
+        return trio.run(_main, config, security, learner, compute, own, reload, gossip)
 
 
 async def _main(
@@ -78,6 +84,7 @@ async def _main(
     compute: Compute,
     own: Shard,
     reload: Callable[[], NodeConfig] | None,
+    gossip: Callable[..., Gossip],
 ) -> int:
     clock, health = Clock(), StorageHealth()
     with ExitStack() as open_files:
@@ -114,6 +121,7 @@ async def _main(
             identity=identity,
             admission=admission_of(config, identity.id),
             storage=health if kept or journal else None,
+            gossip=gossip,
         )
         if (doubt := quorum.doubt(config.gossip)) is not None:
             log.warning(doubt)

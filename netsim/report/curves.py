@@ -92,8 +92,10 @@ def legend(theme: Theme, story: Story) -> list[Entry]:
     for kind in ("node", "adversary"):
         alike = [line for line in shown if line.kind == kind]
         if alike:
-            many = "nodes" if kind == "node" else "adversaries"
-            name = f"1 {kind}" if len(alike) == 1 else f"{len(alike):,} {many}"
+            one, many = ("adversary", "adversaries") if kind == "adversary" else ("node", "nodes")
+            if kind == "node" and story.adversaries:
+                one, many = "honest node", "honest nodes"
+            name = f"1 {one}" if len(alike) == 1 else f"{len(alike):,} {many}"
             # Of nodes, those that ran to the end: what a crashed one had reached is no result of the run.
             ends = [line.ys[-1] for line in alike if int(line.name) in story.final or not story.final]
             ends = [end for end in ends or [line.ys[-1] for line in alike] if math.isfinite(end)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from netsim.report.theme import DARK, LIGHT, Theme, contrast
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
@@ -98,6 +99,13 @@ def bar_room(look: Look) -> float:
 def text_width(look: Look, texts: Sequence[str]) -> float:
     """Inches that the longest of them takes, roughly: enough for a margin."""
     return max((len(text) for text in texts), default=0) * look.font * CHARACTER / 72
+
+
+def mark(axis: Axis, look: Look, nodes: Collection[int]) -> None:
+    """Their numbers on an axis of nodes in the adversaries' colour, and bold."""
+    for label in axis.get_ticklabels():
+        if label.get_text().isdecimal() and int(label.get_text()) in nodes:
+            label.set(color=look.theme.adversary, fontweight="bold")
 
 
 def every(count: int, room: float, look: Look) -> list[int]:

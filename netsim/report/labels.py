@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,7 +42,8 @@ def picture(look: Look, story: Story) -> Figure:
         figure = look.figure(1.0)
         figure.text(0.5, 0.5, "no node has started", ha="center")
         return figure
-    return _tall(look, counts, names) if look.narrow else _wide(look, counts, names)
+    draw = _tall if look.narrow else _wide
+    return draw(look, counts, names, story.adversaries)
 
 
 def binned(counts: Counts) -> tuple[heat.Values, int]:
@@ -54,7 +55,7 @@ def binned(counts: Counts) -> tuple[heat.Values, int]:
     return sums / np.diff(np.append(edges, nodes)), step
 
 
-def _wide(look: Look, counts: Counts, names: list[str]) -> Figure:
+def _wide(look: Look, counts: Counts, names: list[str], liars: Collection[int]) -> Figure:
     classes, nodes = counts.shape
     values, step = binned(counts)
     numbered = nodes <= NUMBERED_NODES and classes <= NUMBERED_CLASSES
@@ -78,6 +79,8 @@ def _wide(look: Look, counts: Counts, names: list[str]) -> Figure:
     _name_classes(axes.yaxis, look, names)
     ticks = heat.every(values.shape[1], across, look)
     axes.set_xticks(ticks, [str(tick * step) for tick in ticks])
+    if step == 1:
+        heat.mark(axes.xaxis, look, liars)
     axes.set_xlabel("node" if step == 1 else f"node (each column is the mean of {step})")
     bars = look.place(figure, left, 0.55 + height + 0.08, across, top)
     _draw_totals(bars, look, values, upright=True)
@@ -89,7 +92,7 @@ def _wide(look: Look, counts: Counts, names: list[str]) -> Figure:
     return figure
 
 
-def _tall(look: Look, counts: Counts, names: list[str]) -> Figure:
+def _tall(look: Look, counts: Counts, names: list[str], liars: Collection[int]) -> Figure:
     classes, nodes = counts.shape
     values, step = binned(counts)
     numbered = classes <= NUMBERED_ACROSS and nodes <= 60
@@ -113,6 +116,8 @@ def _tall(look: Look, counts: Counts, names: list[str]) -> Figure:
         axes.tick_params(axis="x", rotation=90)
     ticks = heat.every(values.shape[1], height * 1.8, look)
     axes.set_yticks(ticks, [str(tick * step) for tick in ticks])
+    if step == 1:
+        heat.mark(axes.yaxis, look, liars)
     axes.set_ylabel("node" if step == 1 else f"node (a row is the mean of {step})")
     bars = look.place(figure, left + across + 0.08, below, total, height)
     _draw_totals(bars, look, values, upright=False)

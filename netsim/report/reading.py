@@ -12,6 +12,7 @@ import numpy as np
 from netsim import journal as journals
 from netsim.journal import (
     SIMULATOR,
+    BackDoorMeasured,
     BaselineEvaluated,
     ConsensusMeasured,
     FaultStruck,
@@ -88,6 +89,7 @@ class _Reader:
             Evaluated.kind: self._evaluated,
             ModelEvaluated.kind: self._model_evaluated,
             ConsensusMeasured.kind: self._consensus_measured,
+            BackDoorMeasured.kind: self._back_door_measured,
             BaselineEvaluated.kind: self._baseline_evaluated,
             FaultStruck.kind: self._fault_struck,
             MessageLost.kind: self._message_lost,
@@ -184,6 +186,10 @@ class _Reader:
         round, final = float(line.get("round", math.nan)), bool(line.get("final", True))
         measured = Distance(round, time, self.story.bytes, float(line["distance"]), final)
         _append(self.story.distances, measured)
+
+    def _back_door_measured(self, time: float, node: Any, line: Any) -> None:
+        if line["of"] == "mean":
+            self.story.back_doors[int(line["target"])] = _number(line["success"])
 
     def _baseline_evaluated(self, time: float, node: Any, line: Any) -> None:
         lap = Lap(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from netsim.report import confusion, curves, labels, tables, timeline, topology, traffic
+from netsim.report import amounts, confusion, curves, labels, tables, timeline, topology, traffic
 from netsim.report.amounts import accuracy_text, bytes_text, count_text, counted, seconds_text
 from netsim.report.page import HALF, PANEL, WHOLE, Page, Part, Picture, Section, keys, picture
 from netsim.report.series import ACROSS, Across, Measure, frame, lines
@@ -48,6 +48,9 @@ def _tiles(story: Story) -> tuple[tuple[str, str, str], ...]:
         honest = [point.accuracy for node, point in story.final.items() if node not in story.adversaries]
         low, high = accuracy_text(min(honest)), accuracy_text(max(honest))
         tiles.append(("Nodes, on average", accuracy_text(mean.accuracy), f"{low} to {high}"))
+    for target, success in sorted(story.back_doors.items()):
+        name = amounts.class_names(story.classes, target + 1)[target]
+        tiles.append((f"Back door to {name}", accuracy_text(success), "of pictures with the trigger"))
     if story.distances:
         tiles.append(("Consensus distance", f"{story.distances[-1].distance:.3g}", "at the end"))
     if story.survivors is not None:
@@ -58,8 +61,11 @@ def _tiles(story: Story) -> tuple[tuple[str, str, str], ...]:
 
 
 def _results(story: Story, figures: Mapping[str, Any]) -> Section:
-    found = (tables.beside(story, figures), *tables.summary(figures))
+    found = (tables.beside(story, figures), tables.adversaries(story), *tables.summary(figures))
     notes = []
+    if story.adversaries:
+        honest = counted(story.nodes - len(story.adversaries), "honest node")
+        notes.append(f"Accuracies, means and distances are those of the {honest}.")
     if story.survivors is None:
         notes.append("The journal ends before the run did: all that follows is of the time until then.")
     if not figures:
@@ -149,6 +155,8 @@ def _faults(story: Story) -> Section:
     found = (tables.faults(story), tables.lost(story), tables.refused(story))
     shown = tuple(table for table in found if table)
     note = "" if shown else "No fault struck, no message was lost, none was refused."
+    if story.adversaries and story.nodes <= timeline.ROWS:
+        note += " The numbers of adversaries are bold."
     alt = f"Timeline of every node. {timeline.described(story)}."
     drawn = picture(partial(timeline.picture, story=story), WHOLE, alt)
     return Section("faults", "Nodes and faults", note, parts=(Part((drawn,)),), tables=shown)

@@ -70,6 +70,7 @@ class Fault(NamedTuple):
 class Story:
     """What the report needs of a journal.
 
+    back_doors: the last success of each on the mean model, by its target class.
     curves: each node's evaluations.  running_mean: the mean over those nodes that run, of the newest
     evaluation of each, whenever one came.  mean: of the mean model.  final: after the run, by node.
     confusions: (C, C), rows are true classes.  labels: training samples of each class, by node.
@@ -80,6 +81,7 @@ class Story:
     config: dict[str, Any]
     classes: tuple[str, ...] = ()
     adversaries: frozenset[int] = frozenset()
+    back_doors: dict[int, float] = field(default_factory=dict)
     labels: dict[int, list[int]] = field(default_factory=dict)
     curves: dict[int, list[Point]] = field(default_factory=dict)
     running_mean: list[Point] = field(default_factory=list)

@@ -11,6 +11,7 @@ from typing import Any
 
 from netsim.report.amounts import accuracy_text, bytes_text, count_text, counted, seconds_text
 from netsim.report.story import Fault, Story
+from netsim.units import nodes_text
 
 NONE = "-"
 
@@ -21,6 +22,8 @@ _NAMES = {
     "accuracy_max": "accuracy, best node",
     "accuracy_of_mean_model": "accuracy, mean model",
     "balanced_accuracy_mean": "balanced accuracy, mean of nodes",
+    "back_door_mean": "back door's success, mean of nodes",
+    "back_door_of_mean_model": "back door's success, mean model",
     "exchanges": "exchanges of models",
     "bytes_sent": "bytes sent",
     "images_trained": "samples trained",
@@ -30,8 +33,11 @@ _NAMES = {
     "faults_late": "of them, when most had finished",
     "lost": "messages lost",
     "kept_own": "merges put off for too few models",
+    "refused": "messages refused",
+    "clipped": "models with clipped claims",
 }
-_OF_THE_RUN = ("nodes", "rounds", "seed", "engine", "survivors", "ended")
+_OF_THE_RUN = ("nodes", "rounds", "seed", "engine", "adversaries", "survivors", "ended")
+_OF_ADVERSARIES = ("nodes", "attack", "from", "until")
 _ENDINGS = {
     "done": "all nodes were done",
     "time": "the time was up",
@@ -56,13 +62,15 @@ def figure_name(key: str) -> str:
 
 def figure_text(key: str, value: Any) -> str:
     """A figure of the summary as people read it."""
-    if value is None or value == "":
+    if value is None or value in ("", {}):
         return NONE
+    if isinstance(value, Mapping):  # of attacks, or of back doors
+        return "; ".join(f"{name}: {figure_text(key, item)}" for name, item in value.items())
     if key == "ended":
         return _ENDINGS.get(str(value), str(value))
     if key == "seed":
         return str(value)
-    if "accuracy" in key:
+    if "accuracy" in key or key.startswith("back_door"):
         return accuracy_text(float(value))
     if key.startswith("bytes"):
         return bytes_text(float(value))
@@ -78,7 +86,7 @@ def summary(figures: Mapping[str, Any]) -> list[Table]:
     groups: dict[str, list[tuple[str, str]]] = {"The run": [], "Models": [], "Effort and losses": []}
     for key, value in figures.items():
         if key != "baselines":
-            models = "accuracy" in key or key.startswith("consensus")
+            models = "accuracy" in key or key.startswith(("consensus", "back_door"))
             group = "The run" if key in _OF_THE_RUN else "Models" if models else "Effort and losses"
             groups[group].append((figure_name(key), figure_text(key, value)))
     return [Table(name, ("figure", "value"), tuple(rows)) for name, rows in groups.items() if rows]
@@ -89,7 +97,7 @@ def beside(story: Story, figures: Mapping[str, Any]) -> Table | None:
     if not story.baselines:
         return None
     ours = (
-        "gossip (this run)",
+        "gossip (this run)" if not story.adversaries else "gossip (this run), honest nodes",
         accuracy_text(figures.get("accuracy_mean", figures.get("accuracy_of_mean_model"))),
         _spread(figures.get("accuracy_min"), figures.get("accuracy_max")),
         accuracy_text(figures.get("balanced_accuracy_mean")),
@@ -107,6 +115,20 @@ def beside(story: Story, figures: Mapping[str, Any]) -> Table | None:
         )  # fmt: skip
     columns = ("", "accuracy", "worst to best", "balanced", "samples trained", "bytes sent", story.clock)
     return Table("Beside the baselines, at the end of each", columns, tuple(rows))
+
+
+def adversaries(story: Story) -> Table | None:
+    """Who lies, how and when; None if nobody does."""
+    rows = []
+    for row in story.config.get("adversaries", ()):
+        first, last = row.get("from", 1), row.get("until")
+        until = "to the end" if last is None else f"to {last}"
+        options = [(key, value) for key, value in row.items() if key not in _OF_ADVERSARIES]
+        told = ", ".join(f"{key} {value_text(value)}" for key, value in options) or NONE
+        nodes = nodes_text(int(node) for node in row["nodes"])
+        rows.append((str(row.get("attack", NONE)), nodes, f"{first} {until}", told))
+    columns = ("attack", "nodes", "rounds", "options")
+    return Table("Adversaries", columns, tuple(rows), frozenset(range(4))) if rows else None
 
 
 def _spread(low: float | None, high: float | None) -> str:

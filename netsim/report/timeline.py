@@ -98,7 +98,9 @@ def _draw_rows(
             continue
         draw_boxes(axes, starts, ends, rows - 0.38, rows + 0.38, look.theme.doing[doing])
     axes.set_ylim(story.nodes - 0.5, -0.5)
-    axes.set_yticks(heat.every(story.nodes, row * story.nodes * 2.2, look))
+    ticks = heat.every(story.nodes, row * story.nodes * 2.2, look)
+    axes.set_yticks(ticks, [str(tick) for tick in ticks])
+    heat.mark(axes.yaxis, look, story.adversaries)
     axes.set_ylabel("node")
 
 

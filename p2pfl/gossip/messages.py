@@ -187,6 +187,16 @@ class Envelope:
 
 
 @dataclass(frozen=True)
+class Statement:
+    """What a node publishes of its model. weights: (P,) float32, not modified any more."""
+
+    weights: Vector
+    age: float
+    round: int
+    samples: int
+
+
+@dataclass(frozen=True)
 class ModelHead:
     """A model's metadata.
 

@@ -33,6 +33,7 @@ from p2pfl.gossip.messages import (
     Pull,
     Rumour,
     Sender,
+    Statement,
     Task,
     Vector,
     ViewEntry,
@@ -55,6 +56,7 @@ class Merge:
 
     fresh: one of the senders still trained, so that its last round is in what it sent.
     unmerged: what else was received since the Merge before this one.
+    clipped: of how many senders the age or the sample count was beyond belief, and clipped.
     """
 
     senders: tuple[str, ...]
@@ -63,6 +65,7 @@ class Merge:
     age: float
     fresh: bool
     unmerged: Unmerged
+    clipped: int = 0
 
 
 class Gossip:
@@ -115,7 +118,7 @@ class Gossip:
         self._merged: OrderedDict[str, bytes] = OrderedDict()
         self._base: tuple[Vector, float] | None = None  # weights and age before the training just done
         self._payload: Payload | None = None
-        self._published = (weights, 0.0, 0)  # weights, age and round of the snapshot
+        self._published = Statement(weights, 0.0, 0, samples)  # the snapshot
         self._raw = False  # the snapshot is of a training round, nothing has been merged into it since
 
     # -- own model
@@ -199,10 +202,15 @@ class Gossip:
         else:  # finite models may still overflow in sum; what cannot be represented is not taken over
             shares = np.eye(1, len(shares))[0]
         self._base = None
-        senders = tuple(model.head.sender.id for model in models)
+        heads = [model.head for model in models]
+        clipped = merge.clipped(
+            [base_age, *(head.age for head in heads)], [self.samples, *(head.samples for head in heads)]
+        )
+        senders = tuple(head.sender.id for head in heads)
         fresh = any(model.head.sender.state == "training" for model in merged.taken)
         unmerged, self._inbox.unmerged = self._inbox.unmerged, Unmerged()
-        return Merge(senders, tuple(float(share) for share in shares), before, self.age, fresh, unmerged)
+        weights = tuple(float(share) for share in shares)
+        return Merge(senders, weights, before, self.age, fresh, unmerged, clipped)
 
     def _wait(self, waiting: list[Model], models: list[Model], short: TooFew) -> TooFew | None:
         """Only news stays in the inbox; None if nothing has come since this was told last."""
@@ -225,10 +233,15 @@ class Gossip:
         """From now on peers get the present weights."""
         self.version += 1
         self._base = None
-        if self._published[0] is not self.weights:
+        statement = self.statement()
+        if self._published.weights is not statement.weights:
             self._payload = None
-        self._published = (self.weights, self.age, self.round)
+        self._published = statement
         self._raw = self.state == "training"
+
+    def statement(self) -> Statement:
+        """What publish() lets peers have: the node's own model, as it is."""
+        return Statement(self.weights, self.age, self.round, self.samples)
 
     # -- what to say
 
@@ -267,8 +280,7 @@ class Gossip:
         return self._identity.sign(head)
 
     def _head(self, *, wants_reply: bool) -> ModelHead:
-        _, age, round = self._published
-        sender = self.sender()
+        published, sender = self._published, self.sender()
         if self._raw and self.state == "settling":  # its last round: whoever is done has to spread it
             sender = replace(sender, state="training")
         return ModelHead(
@@ -276,9 +288,9 @@ class Gossip:
             task=self.task,
             fingerprint=self.layout.fingerprint,
             version=self.version,
-            round=round,
-            age=age,
-            samples=self.samples,
+            round=published.round,
+            age=published.age,
+            samples=published.samples,
             wants_reply=wants_reply,
             view=self.view.passed_on(),
             news=self.membership.news(self.url),
@@ -315,7 +327,7 @@ class Gossip:
     def _encoded(self) -> Payload:
         """The snapshot's weights as they travel: encoded and hashed once, when first asked for."""
         if self._payload is None:
-            self._payload = encode_weights(self._published[0], self._config.codec)
+            self._payload = encode_weights(self._published.weights, self._config.codec)
         return self._payload
 
     # -- what was heard

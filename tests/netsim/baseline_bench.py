@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from netsim import topology
+from netsim.adversaries import Adversary
 from netsim.baselines import run_baselines
 from netsim.config import SimConfig
 from netsim.inline import InlinePool
@@ -110,6 +111,7 @@ def ran(
     speeds: Sequence[float] | None = None,
     training_of: Callable[[int], TrainingConfig] | None = None,
     broken: tuple[int, ...] = (),
+    adversaries: Sequence[Adversary] = (),
     **flat: object,
 ) -> Ran:
     """One baseline of three rounds with the Adder, on devices of 10 samples a second, batches of 5."""
@@ -128,6 +130,7 @@ def ran(
         graph,
         speeds or [10.0] * len(sizes),
         training_of,
+        adversaries,
     )
     return Ran(lines, bench)
 

@@ -91,7 +91,9 @@ class Tale:
             **self.config,
         }  # fmt: skip
         if self.adversaries:
-            config["adversaries"] = [{"nodes": self.adversaries, "behaviour": "package.module:factory"}]
+            config["adversaries"] = [
+                {"nodes": self.adversaries, "attack": "label-flip", "mapping": "reverse"}
+            ]
         with Journal(path) as journal:
             journal.write(0, SIMULATOR, RunStarted(config, self.classes))
             for time, _, node, event in sorted(self._lines, key=lambda line: line[:2]):

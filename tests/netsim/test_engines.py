@@ -105,3 +105,33 @@ def test_the_same_faults_strike_on_both_engines_and_the_survivors_learn(tmp_path
 def model_bytes(run: WholeRun) -> int:
     """Sent with model exchanges by those who asked."""
     return sum(line["sent"] for line in run.of("exchanged") if line["mode"] in MODEL_MODES)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="real node processes need Linux")
+def test_real_nodes_lie(tmp_path: Path) -> None:
+    """One sends NaN, one does not train, one learns flipped labels."""
+    tables = {
+        "adversaries": [
+            {"attack": "nan", "nodes": "0"},
+            {"attack": "free-rider", "nodes": "1", "from": 2},
+            {"attack": "label-flip", "nodes": "2"},
+        ]
+    }
+    flat = {**SCENARIO, "nodes": 5, "rounds": 3}
+    real = simulate(tmp_path / "process", tables, engine="process", **flat)
+    virtual = simulate(tmp_path / "virtual", tables, **flat)
+    for run in (real, virtual):
+        ends = [line["node"] for line in run.of("model-evaluated") if line["final"] and line["of"] == "node"]
+        assert ends == [3, 4]
+        assert run.summary["survivors"] == 5
+        assert run.summary["refused"] > 0
+        trained = [(line["node"], line["samples"]) for line in run.of("trained")]
+        assert [samples for node, samples in trained if node == 1][1:] == [0, 0]
+        assert all(samples for node, samples in trained if node != 1)
+        first = {line["node"]: line["accuracy"] for line in run.of("evaluated") if line["round"] == 1}
+        assert first[2] < min(first[3], first[4]) - 0.2  # by its own model, before it is averaged away
+    for field in ("fingerprint", "samples", "labels"):
+        starts = [
+            sorted((line["node"], line[field]) for line in run.of("started")) for run in (virtual, real)
+        ]
+        assert starts[0] == starts[1], field

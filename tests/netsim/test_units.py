@@ -7,6 +7,7 @@ import pytest
 
 from netsim.units import (
     Moment,
+    nodes_text,
     parse_amount,
     parse_distribution,
     parse_duration,
@@ -96,3 +97,13 @@ def test_draws_lie_around_the_median(text: str, median: float) -> None:
     assert distribution.typical == pytest.approx(median)
     assert np.median(draws) == pytest.approx(median, rel=0.05)
     assert min(draws) > 0
+
+
+@pytest.mark.parametrize("nodes", [(), (3,), (0, 1, 2, 5), (1, 3, 5), tuple(range(40))])
+def test_nodes_as_text_are_read_again(nodes: tuple[int, ...]) -> None:
+    text = nodes_text(reversed(nodes))
+    assert (parse_nodes("nodes", text, 40) if text else ()) == nodes
+
+
+def test_runs_of_nodes_are_ranges() -> None:
+    assert nodes_text([7, 0, 1, 2, 4, 5]) == "0-2,4-5,7"

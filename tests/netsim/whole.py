@@ -11,8 +11,8 @@ from typing import Any
 
 import netsim.run
 from netsim.config import SimConfig
-from netsim.scenario import quantities_as_text
 from netsim.scenario_file import scenario_of
+from netsim.units import quantities_as_text
 from p2pfl.config import build
 
 IMAGES = 1438  # training images of the digits

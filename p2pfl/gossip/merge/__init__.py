@@ -4,7 +4,15 @@ mean, age and samples are weighted means by what senders claim, which is clipped
 they look at the vectors alone.
 """
 
-from p2pfl.gossip.merge.claims import CLAIM_LIMIT, Shares, clip_claims, merged_age, robust_age, shares
+from p2pfl.gossip.merge.claims import (
+    CLAIM_LIMIT,
+    Shares,
+    clip_claims,
+    clipped,
+    merged_age,
+    robust_age,
+    shares,
+)
 from p2pfl.gossip.merge.mean import BLOCK, weighted_mean
 from p2pfl.gossip.merge.ordered import coordinate_median, trimmed_mean
 from p2pfl.gossip.merge.products import inner_products
@@ -26,6 +34,7 @@ __all__ = [
     "Shares",
     "centred_clipping",
     "clip_claims",
+    "clipped",
     "clipped_gossip",
     "coordinate_median",
     "fltrust",

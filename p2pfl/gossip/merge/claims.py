@@ -21,6 +21,18 @@ def clip_claims(claims: Sequence[float]) -> npt.NDArray[np.float64]:
     return np.array([min(claim, limit) for claim in claims], dtype=np.float64)
 
 
+def clipped(*kinds: Sequence[float]) -> int:
+    """How many senders have a claim that clip_claims lowers. kinds: (k,) claims each, own first.
+
+    Of a kind of which half are 0, as at the start, none is counted.
+    """
+    found: set[int] = set()
+    for claims in kinds:
+        limit = CLAIM_LIMIT * median(claims)
+        found |= {place for place, claim in enumerate(claims) if place and 0 < limit < claim}
+    return len(found)
+
+
 def shares(
     rule: str, ages: Sequence[float], samples: Sequence[float], lags: Sequence[int] | None = None
 ) -> Shares:

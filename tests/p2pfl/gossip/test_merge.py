@@ -90,3 +90,11 @@ def test_an_absurd_claim_weighs_four_medians_at_most(rule):
 
 def test_merged_age_is_the_weighted_sum():
     assert merge.merged_age(np.array([0.5, 0.5]), [100, 200]) == 150
+
+
+def test_whose_claims_are_clipped_is_counted_once_and_never_oneself():
+    assert merge.clipped([100.0, 110.0, 90.0], [10, 10, 10]) == 0
+    assert merge.clipped([100.0, 1e9, 90.0], [10, 10, 500]) == 2  # the limits are 400 and 40
+    assert merge.clipped([100.0, 1e9, 90.0], [10, 10**9, 10]) == 1
+    assert merge.clipped([1e9, 100.0, 90.0]) == 0
+    assert merge.clipped([0.0, 0.0, 500.0]) == 0

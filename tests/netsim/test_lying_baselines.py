@@ -1,0 +1,87 @@
+"""Adversaries lie to baselines as to nodes: by hand, with a learner whose training is added up."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from netsim.adversaries import Adversary
+from netsim.aggregation import aggregate
+from netsim.attacks import catalogue
+from netsim.attacks.clients import Sent
+from tests.netsim.baseline_bench import START, Ran, ran
+
+SIZES = (10, 10, 10, 10)  # node i adds 10 i + 1
+COMPLETE = tuple((i, j) for i in range(4) for j in range(i + 1, 4))
+
+
+def liar(attack: str, *nodes: int, **options: object) -> Adversary:
+    return Adversary(nodes, attack, catalogue.make(attack, options))
+
+
+def lied(name: str, *adversaries: Adversary, rounds: int = 1, **flat: object) -> Ran:
+    return ran(name, SIZES, rounds=rounds, adversaries=adversaries, **flat)
+
+
+def test_fedavg_takes_the_mean_of_what_was_sent() -> None:
+    run = lied("fedavg", liar("sign-flip", 1))
+    assert run.losses == [START + (1 - 11 + 21 + 31) / 4]
+
+
+def test_fedavg_believes_claimed_samples() -> None:
+    run = lied("fedavg", liar("sybil", 1, claims=1e6))
+    assert run.losses == [pytest.approx(START + 11, abs=1e-3)]
+    assert lied("fedavg", liar("sybil", 1, claims=1e6), server_merge="mean").losses == [START + 16]
+
+
+def test_fedavg_by_median() -> None:
+    run = lied("fedavg", liar("scaled", 3, factor=1e6), server_merge="median")
+    assert run.losses == [START + 16]
+
+
+def test_fedavg_refuses_what_is_not_finite() -> None:
+    run = lied("fedavg", liar("nan", 1, 2))
+    assert run.losses == [START + 16]
+    assert lied("fedavg", liar("nan", 0, 1, 2), server_share=0.25, rounds=8).losses[-1] % 31 == START
+
+
+def test_a_free_rider_trains_nothing() -> None:
+    run = lied("fedavg", liar("free-rider", 3))
+    assert {label for label, _, _ in run.bench.fits} == {f"fedavg, node {node}" for node in range(3)}
+    assert run.losses == [START + 33 / 4]
+    assert run.events[0].images == 30
+
+
+def test_omniscient_liars_see_the_round_they_are_in() -> None:
+    run = lied("fedavg", liar("inner-product", 0, 1, epsilon=2.0), server_merge="mean")
+    assert run.losses == [START + (21 + 31 - 2 * 2.0 * 26) / 4]
+
+
+def test_a_tour_goes_on_from_the_lie() -> None:
+    run = lied("cyclic", liar("sign-flip", 1))
+    assert run.losses == [START + 1 - 11 + 21 + 31]
+    assert lied("cyclic", liar("nan", 1)).losses == [START + 1 + 21 + 31]
+
+
+def test_neighbours_of_d_psgd_get_lies() -> None:
+    """x_i + mean of what was sent, own truth included; changes are of the round before."""
+    run = lied("d-psgd", liar("sign-flip", 1), rounds=2, graph=COMPLETE)
+    changes = np.array([1.0, 11.0, 21.0, 31.0])
+    models = START + changes  # all began with START, which nobody can lie about
+    sent = models - 2 * changes * np.array([0, 1, 0, 0])
+    expected = []
+    for node in (0, 2, 3):
+        expected.append(sent.sum() / 4 + changes[node])
+    assert run.losses[-1] == pytest.approx(np.mean(expected))
+    assert run.events[-1].nodes == 3  # the honest
+
+
+def test_isolated_nodes_are_the_honest() -> None:
+    run = lied("isolated", liar("sign-flip", 1))
+    assert {label for label, _, _ in run.bench.fits} == {f"isolated, node {node}" for node in (0, 2, 3)}
+    assert run.events[0].nodes == 3
+
+
+def test_a_server_that_was_sent_nothing_keeps_its_model() -> None:
+    before = np.ones(3, np.float32)
+    assert aggregate("samples", [Sent(0, None, 10)], before) is before
