@@ -13,6 +13,8 @@ Draw = Literal["any", "one-class", "distinct"]
 
 # Where none are asked for. The signed steps of `cosine` have a fixed length and need many.
 ITERATIONS: dict[Method, int] = {"idlg": 100, "dlg": 100, "cosine": 1000}
+# Of the total variation, within the range that Geiping et al. (2020) try.
+TV = 1e-4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +52,7 @@ class LeakConfig:
     )
     iterations: int | None = option(None, "Of the attack. [default: 100 of L-BFGS, 1000 of cosine]")
     restarts: int = option(0, "Further attempts from other noise; the best match counts.")
-    tv: float = option(0.01, "Weight of the total variation (cosine).")
+    tv: float | None = option(None, "Weight of the total variation. [default: 0.0001; cosine only]")
     seed: int = option(0, "Of the choice of pictures, of the noise, and of the attack's start.")
     device: str = option("cpu", "Where the attack computes: cpu, cuda, cuda:1, ...")
     threads: int = option(1, "Of torch; more than one helps big models only.")
@@ -79,7 +81,8 @@ class LeakConfig:
         check(0 <= self.noise < float("inf"), "noise must be 0 or more")
         check(self.iterations is None or self.iterations >= 1, "iterations must be at least 1")
         check(self.restarts >= 0, "restarts must be 0 or more")
-        check(0 <= self.tv < float("inf"), "tv must be 0 or more")
+        check(self.tv is None or self.method == "cosine", "tv is part of --method cosine alone")
+        check(self.tv is None or 0 <= self.tv < float("inf"), "tv must be 0 or more")
         check(0 <= self.seed < 2**63, "seed must be in [0, 2^63)")
         check(self.threads >= 1, "threads must be at least 1")
 
@@ -92,6 +95,11 @@ class LeakConfig:
     def together(self) -> int:
         """Pictures that one update is of."""
         return self.held * self.nodes
+
+    @property
+    def smoothness(self) -> float:
+        """The weight of the total variation."""
+        return TV if self.tv is None else self.tv
 
     @property
     def steps_of_attack(self) -> int:

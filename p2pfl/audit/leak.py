@@ -152,7 +152,7 @@ def _attack(
         start = torch.Generator().manual_seed(config.seed + number)
         if config.method == "cosine":
             assert read is not None
-            return by_signed_steps(aim, read, config.steps_of_attack, config.tv, start)
+            return by_signed_steps(aim, read, config.steps_of_attack, config.smoothness, start)
         return by_lbfgs(aim, read, config.steps_of_attack, start)
 
     inversion = best_of(1 + config.restarts, attempt)

@@ -49,7 +49,7 @@ ROWS = (
     Row("cifar-8", "gradient of 8, colour", {"batch": 8, "pictures": 16, "dataset": COLOUR}),
     Row("fashion-1-step", "weights before and after 1 step", {"local_steps": 1}),
     Row("fashion-5-steps", "5 steps on the same picture", {"local_steps": 5}),
-    Row("fashion-20-steps", "20 steps on the same picture", {"local_steps": 20}),
+    Row("fashion-20-steps", "20 steps on the same picture", {"local_steps": 20, "pictures": 4}),
     Row("fashion-5-pictures", "5 steps, a new picture each", {"local_steps": 5, "shard": 5}),
     Row(
         "fashion-20-pictures",
@@ -60,7 +60,11 @@ ROWS = (
     Row("fashion-8-nodes", "mean of 8 nodes, 1 step each", {"local_steps": 1, "nodes": 8, "pictures": 16}),
     Row("fashion-f16-gradient", "gradient through f16", {"codec": "f16"}),
     Row("fashion-f16-1-step", "weights after 1 step through f16", {"codec": "f16", "local_steps": 1}),
-    Row("fashion-f16-20-steps", "weights after 20 steps through f16", {"codec": "f16", "local_steps": 20}),
+    Row(
+        "fashion-f16-20-steps",
+        "weights after 20 steps through f16",
+        {"codec": "f16", "local_steps": 20, "pictures": 4},
+    ),
     Row(
         "fashion-f16-cosine",
         "weights after 1 step through f16, cosine",
