@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import keys, node, sim
+from cli import audit, keys, node, sim
 from cli.failures import Commands
 from p2pfl import __version__
 
@@ -21,6 +21,7 @@ app = typer.Typer(
 app.add_typer(node.app, name="node")
 app.add_typer(sim.app, name="sim")
 app.add_typer(keys.app, name="keys")
+app.add_typer(audit.app, name="audit")
 
 
 def _print_version(wanted: bool) -> None:
