@@ -31,7 +31,7 @@ EARLY = 0.9
 # In a share of the scenarios nodes sign: what is doubled on its way is then refused, not merged once.
 SIGNED = 0.3
 # In a share of them nodes merge by one of these, in turn, which wait until enough models have come.
-ROBUST = 0.25
+ROBUST = 0.2
 ROBUST_RULES = (
     "median", "trimmed-mean:0.3", "krum:f=1", "multi-krum:f=1", "geometric-median", "centred-clipping",
     "clipped-gossip:0.3", "norm-bound:tau=1", "fltrust",
