@@ -66,7 +66,7 @@ class Noise(Attack):
     """Sends x + N(0, sigma^2), drawn anew for each model.
 
     After the Gaussian attack of Blanchard et al. 2017, "Machine learning with adversaries: Byzantine tolerant
-    gradient descent", section 5.
+    gradient descent".
     """
 
     sigma: float = option(1.0, "Standard deviation, in units of the weights.")
