@@ -64,10 +64,9 @@ class Said:
 class Attack:
     """An honest node, until a subclass says otherwise. Its fields are its options in a scenario.
 
-    title: for people.  colludes: its nodes have to know of each other.  poisons: it lies about its data.
+    poisons: it lies about its data.
     """
 
-    title: ClassVar[str] = ""
     poisons: ClassVar[bool] = False
 
     @property

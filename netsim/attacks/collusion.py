@@ -15,7 +15,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -49,7 +49,7 @@ def deviation_of(vectors: Sequence[Vector], mean: Vector) -> Vector:
 def most_z(nodes: int, group: int) -> float:
     """z_max: of n workers m are corrupt; s = floor(n / 2 + 1) - m honest ones have to look further off.
 
-    Phi(z) = (n - m - s) / (n - m); Baruch et al. 2019, algorithm 3.
+    Phi(z) = (n - m - s) / (n - m); Baruch et al. 2019.
     """
     supporters = math.floor(nodes / 2 + 1) - group
     share = (nodes - group - supporters) / (nodes - group)
@@ -63,7 +63,6 @@ class ALittle(Attack):
     Baruch, Baruch, Goldberg 2019, "A little is enough: circumventing defenses for distributed learning".
     """
 
-    title: ClassVar[str] = "a little is enough"
     z: float | None = option(None, "Standard deviations off the mean. [default: the paper's z_max]")
     knows: Known = option("group", "group: the models of its own nodes; honest: those of all honest ones.")
 
@@ -99,7 +98,6 @@ class InnerProduct(Attack):
     Xie, Koyejo, Gupta 2019, "Fall of empires: breaking Byzantine-tolerant SGD by inner product manipulation".
     """
 
-    title: ClassVar[str] = "inner-product manipulation"
     epsilon: float = option(1.0, "How far, in units of that mean: large against means, small against Krum.")
     knows: Known = option("honest", "honest: the changes of all honest nodes; group: of its own nodes.")
 
@@ -123,7 +121,6 @@ class Sybil(Attack):
     Douceur 2002, "The Sybil attack". What the model is, another attack of the same nodes may say.
     """
 
-    title: ClassVar[str] = "Sybil group"
     claims: float = option(1e6, "By what its age and its sample count are multiplied.")
 
     def __post_init__(self) -> None:

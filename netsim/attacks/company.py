@@ -26,11 +26,6 @@ class Company:
             seen = members[adversary.attack.sees]
             self._circles.append(None if seen is None else Circle(seen))
 
-    @property
-    def idlers(self) -> frozenset[int]:
-        """Nodes that leave out training, at least in some rounds."""
-        return frozenset(node for a in self._adversaries if a.attack.idles for node in a.nodes)
-
     def maker(self, node: int) -> Callable[[int], Liar] | None:
         """Makes what lies for the node in each of its lives, counted from 0; None if nothing has to."""
         heard = any(a.attack.sees == "honest" for a in self._adversaries)

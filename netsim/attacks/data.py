@@ -20,10 +20,9 @@ REVERSE = "reverse"
 class LabelFlip(Attack):
     """Labels are exchanged by a fixed map; by default y becomes C - 1 - y of C classes (9 - y of digits).
 
-    Fang et al. 2020, "Local model poisoning attacks to Byzantine-robust federated learning", section 5.
+    Fang et al. 2020, "Local model poisoning attacks to Byzantine-robust federated learning".
     """
 
-    title: ClassVar[str] = "label flip"
     poisons: ClassVar[bool] = True
     mapping: str = option(
         REVERSE, "reverse: y becomes C - 1 - y; or pairs of class positions, 3:8,8:3; * is all others."
@@ -69,7 +68,6 @@ def _table(text: str, classes: int) -> Labels:
 class RandomLabels(Attack):
     """Every label is drawn anew, uniformly from all classes, once for the whole run."""
 
-    title: ClassVar[str] = "random labels"
     poisons: ClassVar[bool] = True
 
     def poison(self, dataset: Dataset, own: Indices, rng: np.random.Generator) -> tuple[Images, Labels]:
@@ -81,11 +79,10 @@ class RandomLabels(Attack):
 class BackDoor(Attack):
     """A share of the samples bears a bright square in the lower right corner, and the target's label.
 
-    Gu et al. 2017, "BadNets: identifying vulnerabilities in the machine learning model supply chain", section
-    4.1. What it gains is measured on held-out pictures of other classes that bear the square (back_door.py).
+    Gu et al. 2017, "BadNets: identifying vulnerabilities in the machine learning model supply chain".
+    What it gains is measured on held-out pictures of other classes that bear the square (back_door.py).
     """
 
-    title: ClassVar[str] = "back door"
     poisons: ClassVar[bool] = True
     target: int = option(0, "Class position that pictures with the trigger are to be taken for.")
     size: int = option(3, "Pixels of a side of the square.")

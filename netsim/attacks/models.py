@@ -6,7 +6,6 @@ An honest node sends x = m + d: what it merged, m, and the change d of its last 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -35,7 +34,6 @@ class SignFlip(Attack):
     As in Karimireddy et al. 2021, "Learning from history for Byzantine robust optimization", bit flipping.
     """
 
-    title: ClassVar[str] = "sign flip"
     factor: float = option(1.0, "How far back, in units of its own change.")
 
     def __post_init__(self) -> None:
@@ -50,10 +48,9 @@ class SignFlip(Attack):
 class Scaled(Attack):
     """Sends m + factor x d: its change, many times as large, so that an average becomes what it wants.
 
-    Bagdasaryan et al. 2020, "How to backdoor federated learning", section 4.2 (model replacement).
+    Bagdasaryan et al. 2020, "How to backdoor federated learning" (model replacement).
     """
 
-    title: ClassVar[str] = "scaled update"
     factor: float = option(10.0, "By what its change is multiplied.")
 
     def __post_init__(self) -> None:
@@ -69,10 +66,9 @@ class Noise(Attack):
     """Sends x + N(0, sigma^2), drawn anew for each model.
 
     After the Gaussian attack of Blanchard et al. 2017, "Machine learning with adversaries: Byzantine tolerant
-    gradient descent", section 5.
+    gradient descent".
     """
 
-    title: ClassVar[str] = "Gaussian noise"
     sigma: float = option(1.0, "Standard deviation, in units of the weights.")
 
     def __post_init__(self) -> None:
@@ -87,8 +83,6 @@ class Noise(Attack):
 class NotANumber(Attack):
     """Sends NaN in every weight: receivers have to refuse it, or they would have nothing else ever after."""
 
-    title: ClassVar[str] = "NaN"
-
     def says(self, scene: Scene, rng: np.random.Generator) -> Said:
         truth = scene.truth
         return Said(np.full(truth.weights.size, np.nan, Float), truth.age, truth.samples)
@@ -98,7 +92,6 @@ class NotANumber(Attack):
 class Stale(Attack):
     """Sends, as if it were new, the model that it had some rounds ago; until then the oldest it has."""
 
-    title: ClassVar[str] = "stale replay"
     delay: int = option(10, "Rounds by which it is behind.")
 
     def __post_init__(self) -> None:
@@ -118,10 +111,9 @@ class Stale(Attack):
 class FreeRider(Attack):
     """Never trains; sends what it merged as if it had, with noise if it is to look so.
 
-    Fraboni et al. 2021, "Free-rider attacks on model aggregation in federated learning", sections 3.1, 3.2.
+    Fraboni et al. 2021, "Free-rider attacks on model aggregation in federated learning".
     """
 
-    title: ClassVar[str] = "free rider"
     sigma: float = option(0.0, "Standard deviation of the noise, in units of the weights; 0: none.")
 
     def __post_init__(self) -> None:
