@@ -85,7 +85,10 @@ def as_text(figures: dict[str, Any]) -> str:
         ("labels", f"{figures['labels_recovered']:.0%} recovered"),
         ("PSNR", "{psnr_min:.1f} to {psnr_max:.1f} dB, median {psnr_median:.1f}".format(**figures)),
         ("SSIM", "{ssim_min:.2f} at least, median {ssim_median:.2f}".format(**figures)),
-        ("accuracy", f"{figures['accuracy']:.3f} of the weights before"),
+        (
+            "accuracy",
+            "initial weights" if figures["accuracy"] is None else "{accuracy:.3f} before".format(**figures),
+        ),
         (
             "attack",
             "{iterations} iterations, {evaluations} evaluations, {cpu_seconds:.1f} s in all".format(

@@ -50,6 +50,9 @@ class LeakConfig:
         "idlg: matches gradients, with labels read from them; dlg: looks for the labels too; cosine: matches "
         "directions, with total variation.",
     )
+    known_labels: bool = option(
+        False, "Tell the attacker the labels, sorted: what stays hidden then is no matter of labels misread."
+    )
     iterations: int | None = option(None, "Of the attack. [default: 100 of L-BFGS, 1000 of cosine]")
     restarts: int = option(0, "Further attempts from other noise; the best match counts.")
     tv: float | None = option(None, "Weight of the total variation. [default: 0.0001; cosine only]")
@@ -81,6 +84,7 @@ class LeakConfig:
         check(0 <= self.noise < float("inf"), "noise must be 0 or more")
         check(self.iterations is None or self.iterations >= 1, "iterations must be at least 1")
         check(self.restarts >= 0, "restarts must be 0 or more")
+        check(not self.known_labels or self.method != "dlg", "dlg seeks the labels; take another --method")
         check(self.tv is None or self.method == "cosine", "tv is part of --method cosine alone")
         check(self.tv is None or 0 <= self.tv < float("inf"), "tv must be 0 or more")
         check(0 <= self.seed < 2**63, "seed must be in [0, 2^63)")

@@ -47,14 +47,15 @@ class Recovered:
 
 @dataclass(frozen=True, eq=False)
 class Leak:
-    """accuracy: held-out, of the weights before.  originals, shown: (n, C, H, W) in [0, 1], paired.
+    """accuracy: held-out, of the weights before; None for initial ones, which have learnt nothing.
+    originals, shown: (n, C, H, W) in [0, 1], paired.
 
     labels: how many were recovered, of each update as many as occur in it, whichever picture they are at.
     losses: for each update the matching loss at the start and at the end.  seconds: of processor time.
     """
 
     config: LeakConfig
-    accuracy: float
+    accuracy: float | None
     originals: Pictures
     shown: Pictures
     pictures: tuple[Recovered, ...]
@@ -97,7 +98,9 @@ def audit(config: LeakConfig) -> Leak:
     learner = TorchLearner(dataset, config.model, config.threads)
     network = FlatModule(build(config.model, dataset.task), config.model)
     network.load(_before(config, dataset, learner))
-    accuracy = learner.evaluate(network.vector()).accuracy
+    # An evaluation of a big model takes longer than an attack.
+    learnt = config.train_to > 0 or config.weights is not None
+    accuracy = learner.evaluate(network.vector()).accuracy if learnt else None
     attacked = Functional(network, device)
     rng = np.random.default_rng([config.seed, 1])
     began = time.process_time()
@@ -147,6 +150,8 @@ def _attack(
     aim = Aim(attacked, scale, attacked.split(update), training, len(dataset.task.classes))
     attacked.check(torch.zeros_like(inputs[:1]), torch.zeros(1, dtype=torch.int64, device=attacked.device))
     read = None if config.method == "dlg" else _labels(aim)
+    if config.known_labels:
+        read = torch.from_numpy(np.sort(labels)).to(attacked.device)
 
     def attempt(number: int) -> Inversion:
         start = torch.Generator().manual_seed(config.seed + number)
@@ -192,6 +197,8 @@ def _before(config: LeakConfig, dataset: Dataset, learner: TorchLearner) -> Vect
         weights = _from_file(Path(config.weights), learner)
     momentum = np.empty(0, np.float32)
     everything = np.arange(len(dataset.train_labels))
+    if not config.train_to:
+        return weights
     for turn in range(PATIENCE):
         if learner.evaluate(weights).accuracy >= config.train_to:
             return weights

@@ -47,10 +47,20 @@ ROWS = (
     ),
     Row("fashion-8", "gradient of 8", {"batch": 8, "pictures": 16}),
     Row("cifar-8", "gradient of 8, colour", {"batch": 8, "pictures": 16, "dataset": COLOUR}),
+    Row(
+        "cifar-8-known",
+        "gradient of 8, colour, labels told",
+        {"batch": 8, "pictures": 16, "dataset": COLOUR, "known_labels": True},
+    ),
     Row("fashion-1-step", "weights before and after 1 step", {"local_steps": 1}),
     Row("fashion-5-steps", "5 steps on the same picture", {"local_steps": 5}),
     Row("fashion-20-steps", "20 steps on the same picture", {"local_steps": 20, "pictures": 4}),
     Row("fashion-5-pictures", "5 steps, a new picture each", {"local_steps": 5, "shard": 5}),
+    Row(
+        "fashion-5-known",
+        "5 steps, a new picture each, labels told",
+        {"local_steps": 5, "shard": 5, "known_labels": True},
+    ),
     Row(
         "fashion-20-pictures",
         "20 steps, a new picture each",
@@ -91,12 +101,12 @@ ROWS = (
     ),
     Row(
         "cifar-resnet18",
-        "gradient, sigmoid ResNet-18, colour, few iterations",
+        "gradient, sigmoid ResNet-18, colour, 1 iteration",
         {
             "model": "p2pfl.audit.networks:resnet18_sigmoid",
             "dataset": COLOUR,
             "pictures": 1,
-            "iterations": 2,
+            "iterations": 1,
         },
     ),
 )

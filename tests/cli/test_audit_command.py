@@ -83,6 +83,7 @@ def test_weights_from_a_nodes_export_are_taken(run: Run, tmp_path: Path) -> None
         (("--draw", "all"), 2, "'all' is not one of 'any', 'one-class', 'distinct'"),
         (("--codec", "f8"), 2, "'f8' is not one of 'f32', 'f16'"),
         (("--lr", "0"), 2, "lr must be above 0"),
+        (("--known-labels", "--method", "dlg"), 2, "dlg seeks the labels"),
         (("--tv", "0.1"), 2, "tv is part of --method cosine alone"),
         (("--device", "tpu9"), 2, "device 'tpu9' cannot compute here in float64"),
         (("--device", "cuda:77"), 2, "device 'cuda:77' cannot compute here in float64"),

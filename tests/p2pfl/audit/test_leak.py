@@ -52,6 +52,13 @@ def test_labels_are_sought_where_they_are_not_read() -> None:
     assert least(found) > 30
 
 
+def test_labels_that_are_told_are_those_of_the_pictures() -> None:
+    case = dataclasses.replace(DIGIT, pictures=4, shard=4, local_steps=4, known_labels=True, iterations=2)
+    found = audit(case)
+    assert found.labels == 4
+    assert sorted(p.found for p in found.pictures) == sorted(p.label for p in found.pictures)
+
+
 def test_directions_alone_show_something() -> None:
     found = audit(dataclasses.replace(DIGIT, method="cosine", iterations=200, tv=0.0))
     assert found.labels == 1
