@@ -7,19 +7,29 @@ from collections.abc import Sequence
 import numpy as np
 
 from netsim.attacks.clients import Sent
-from p2pfl.gossip.merge import coordinate_median, weighted_mean
+from p2pfl import merge_rule
+from p2pfl.gossip.merge import merge_robustly, weighted_mean
 from p2pfl.gossip.messages import Vector
 
 SAMPLES = "samples"  # by the samples that the clients say they hold, not clipped: FedAvg as it was published
 
+# Rules for which the own model is no vote, but where they measure from.
+_FROM_OWN = ("centred-clipping", "clipped-gossip", "norm-bound", "fltrust")
+
 
 def aggregate(rule: str, sent: Sequence[Sent], before: Vector) -> Vector:
-    """The server's next model: (P,) float32. before: its present one, kept if nobody sent anything usable."""
+    """The server's next model: (P,) float32. before: its present one, kept if a rule has too few.
+
+    rule: of p2pfl.merge_rule. A robust one looks at the clients' models, and at the server's own only if it
+    measures from there.
+    """
     models = [(one.weights, one.samples) for one in sent if one.weights is not None]
     if not models:
         return before
-    if rule == "median":
-        return coordinate_median([weights for weights, _ in models])
+    if (robust := merge_rule.parse(rule)).robust:
+        vectors = [before] if robust.name in _FROM_OWN else []
+        vectors += [weights for weights, _ in models]
+        return merge_robustly(robust, vectors)[0] if len(vectors) >= robust.fewest else before
     total = sum(samples for _, samples in models) if rule == SAMPLES else len(models)
     mean = np.zeros(before.size, np.float64)
     for weights, samples in models:

@@ -17,6 +17,7 @@ from netsim.units import (
     parse_rate,
     parse_window,
 )
+from p2pfl import merge_rule
 from p2pfl.config import (
     DataConfig,
     EvaluationConfig,
@@ -40,9 +41,6 @@ ATTACKS = (
     "label-flip", "random-labels", "back-door", "sign-flip", "noise", "scaled", "nan", "stale", "free-rider",
     "a-little", "inner-product", "sybil",
 )  # fmt: skip
-# samples: by the samples that the clients say they hold, which is FedAvg as it was published.
-SERVER_MERGES = ("samples", "mean", "median")
-
 # Up to this many nodes each is evaluated by default; of more, a random sample of as many.
 EVALUATED_NODES = 50
 
@@ -200,7 +198,8 @@ class BaselinesConfig:
     baselines: tuple[str, ...] = option((), f"Any of {', '.join(BASELINES)}.")
     server_share: float = option(1.0, "fedavg: share C of the clients that the server asks in a round.")
     server_merge: str = option(
-        "samples", f"fedavg: what the server makes of what it was sent: {', '.join(SERVER_MERGES)}."
+        "samples",
+        "fedavg: what the server makes of what it was sent: samples, mean, or a robust rule as of --merge.",
     )
     cyclic_order: tuple[str, ...] = option((), "cyclic: nodes in the order of the tour. [default: 0, 1, ...]")
     baseline_rounds: int | None = option(None, "Rounds that these train for. [default: as many as the nodes]")
@@ -221,8 +220,11 @@ class BaselinesConfig:
             check(name in BASELINES, f"baselines: {name!r} is none of {', '.join(BASELINES)}")
         check(len(set(self.baselines)) == len(self.baselines), "baselines names one twice")
         check(0 < self.server_share <= 1, "server-share must be in (0, 1]")
-        known = ", ".join(SERVER_MERGES)
-        check(self.server_merge in SERVER_MERGES, f"server-merge {self.server_merge!r} is none of {known}")
+        check(self.server_merge != "age", "server-merge: clients have no age; give samples or mean")
+        try:
+            merge_rule.parse(self.server_merge)
+        except ConfigError as error:
+            raise ConfigError(f"server-{error}") from None
         for item in self.cyclic_order:
             check(item.isdecimal(), f"cyclic-order: {item!r} is not a node number")
 

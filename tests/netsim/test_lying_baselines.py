@@ -39,6 +39,26 @@ def test_fedavg_by_median() -> None:
     assert run.losses == [START + 16]
 
 
+@pytest.mark.parametrize(
+    ("rule", "added"),
+    [
+        ("trimmed-mean:0.25", 16.0),  # of 1, 11, 21 and a huge one
+        ("krum:f=0", None),
+        ("norm-bound:tau=1e-3", 0.0),
+    ],
+)
+def test_fedavg_by_robust_rules(rule: str, added: float | None) -> None:
+    run = lied("fedavg", liar("scaled", 3, factor=1e6), server_merge=rule)
+    if added is None:
+        assert run.losses[0] - START in (1.0, 11.0, 21.0)
+    else:
+        assert run.losses == [pytest.approx(START + added, abs=1e-2)]
+
+
+def test_a_robust_server_that_has_too_few_models_keeps_its_own() -> None:
+    assert lied("fedavg", server_merge="krum:f=1").losses == [START]
+
+
 def test_fedavg_refuses_what_is_not_finite() -> None:
     run = lied("fedavg", liar("nan", 1, 2))
     assert run.losses == [START + 16]
