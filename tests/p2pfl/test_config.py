@@ -59,7 +59,10 @@ SAMPLES: dict[str, object] = {
     "window": "5s-20s",
     "uptime": "60s",
     "downtime": "9s",
+    "attack": "label-flip",
+    "liars": "40%",
     "baselines": ["isolated", "d-psgd"],
+    "server_merge": "median",
     "cyclic_order": ["2", "0"],
     "virtual_time": "300s",
 }
@@ -71,6 +74,8 @@ BESIDE: dict[str, dict[str, object]] = {
     "tls_ca": {"tls_cert": "c", "tls_key": "k"},
     "edge_list": {"topology": "edges"},
     "redraw": {"topology": "random-regular"},
+    "attack": {"liars": "2"},
+    "liars": {"attack": "noise"},
 }
 
 ALL_KEYS = [pytest.param(kind, key, id=f"{kind.__name__}-{key.name}") for kind in KINDS for key in keys(kind)]
