@@ -353,8 +353,7 @@ class Gossip:
         url = complete(sender.url, source)
         if contact is not None:
             contact.name, contact.node_state, contact.round = sender.name, sender.state, message.round
-        else:
-            self.view.announced(sender.id, url, source)
+        self.view.announced(sender.id, url, source)  # one that was lost may be back at another address
         self.view.spoke(url)
         # Nobody else signs as it or speaks from where it answered us; who cannot be called can only be
         # believed, if it does not sign.

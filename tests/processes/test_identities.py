@@ -9,11 +9,13 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from cli.main import app
 from p2pfl.gossip.identity import Identity
 from p2pfl.storage.identity import FILE_NAME, IdentityFile
 from tests.foreign import client as foreign
-from tests.processes.real import RealNode, nodes, run
+from tests.processes.real import RealNode, nodes
 
 # Wherever real nodes run: only a few at a time, however many tests do.
 pytestmark = pytest.mark.xdist_group("nodes")
@@ -105,22 +107,26 @@ def test_two_starts_without_a_state_directory_are_two_nodes_whatever_the_seed(tm
         assert one.stop() == two.stop() == 0
 
 
-def test_a_state_directory_that_lost_its_identity_or_has_anothers_is_refused(tmp_path: Path) -> None:
+def test_a_state_directory_that_lost_its_identity_or_has_anothers_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     flags = ("--state-dir", "state", *SERVING)
     with nodes(tmp_path, flags) as (node,):
         node.wait_listening()
         assert node.stop() == 0
+    monkeypatch.chdir(tmp_path)
     file = tmp_path / "state" / FILE_NAME
+
+    def refusal() -> str:
+        """Told before a node begins, so that this needs no process."""
+        result = CliRunner().invoke(app, ["node", "start", *flags, "--train-in", "thread"])
+        assert (result.exit_code, result.stdout) == (1, "")
+        return result.stderr
+
     mine = file.read_bytes()
     file.unlink()
-    missing = run(tmp_path, *flags)
-    assert (missing.returncode, missing.stdout) == (1, "")
-    assert "there is no identity in state" in missing.stderr
+    assert "there is no identity in state" in refusal()
     IdentityFile(tmp_path / "state").make(bytes(32))
-    other = run(tmp_path, *flags)
-    assert (other.returncode, other.stdout) == (1, "")
-    assert f"holds the identity {Identity(bytes(32)).id} and the state of k" in other.stderr
+    assert f"holds the identity {Identity(bytes(32)).id} and the state of k" in refusal()
     file.write_bytes(mine[:-20])
-    damaged = run(tmp_path, *flags)
-    assert (damaged.returncode, damaged.stdout) == (1, "")
-    assert "is damaged" in damaged.stderr
+    assert "is damaged" in refusal()

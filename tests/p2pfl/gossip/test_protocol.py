@@ -296,3 +296,21 @@ def test_who_settles_with_its_last_rounds_model_still_speaks_as_one_that_trains(
     you.publish()
     assert said(you).head.sender.state == "settling"
     assert you.hello().sender.state == "settling"
+
+
+def test_a_lost_node_that_speaks_from_another_address_is_called_there_at_once():
+    me, you = gossip("me"), gossip("you")
+    you.url = "http://127.0.0.2:1000"
+    me.heard(you.hello(""), "127.0.0.2", 0.0)
+    (contact,) = me.view.contacts()
+    me.view.answered(contact, "you", "127.0.0.2")
+    you.url = "http://127.0.0.2:2000"
+    me.heard(you.hello(""), "127.0.0.2", 1.0)
+    assert [c.url for c in me.view.contacts()] == ["http://127.0.0.2:1000"], "it is there, as far as we know"
+    me.view.failed(contact, "connection refused", 2.0)
+    me.heard(you.hello(""), "127.0.0.2", 3.0)
+    old, new = sorted(me.view.contacts(), key=lambda contact: contact.url)
+    assert (old.url, old.state) == ("http://127.0.0.2:1000", "unreachable")
+    assert (new.url, new.state, new.eager) == ("http://127.0.0.2:2000", "new", True)
+    me.view.answered(new, "you", "127.0.0.2")
+    assert me.view.contacts() == [new]
