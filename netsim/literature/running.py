@@ -11,6 +11,7 @@ from netsim.scenario import Scenario
 
 # What a quick pass has less of: enough to see that a row runs, and no figure to compare with anything.
 _QUICK: dict[str, object] = {
+    "batch_size": 32,
     "local_epochs": None,
     "local_steps": 4,
     "baseline_local_epochs": None,
