@@ -51,8 +51,9 @@ LOOK = 2.0
 YOUNG = 60.0
 """Seconds after which a life has all that it needs: what it takes from then on grows."""
 LEAST_ACCURACY, LEAST_SMALL = 0.95, 0.5
-MOST_GROWTH, MOST_SOCKETS_EACH = 50.0, 4
-"""MB over a life; sockets at the end for each other node: kept connections of both directions."""
+MOST_GROWTH, MOST_SOCKETS_EACH, OWN_SOCKETS = 50.0, 4, 8
+"""MB over a life; sockets at the end for each node: kept connections of both directions; and besides: the one
+that listens, trio's own, what asks for the status, somebody who has just come."""
 LAST = 10.0
 """Seconds that a killed process may take to be gone: the kernel kills what it had started a moment later."""
 PATIENCE, ASK = 60.0, 0.5
@@ -278,7 +279,9 @@ def figures(options: Options, result: Result) -> Iterator[Figure]:
     files = [leak for life in alive for leak in life.leaks()]
     yield none_of("chaos: files opened and not closed", files)
     sockets = max((life.sockets() for life in alive), default=0)
-    yield at_most("chaos: sockets of a node at the end", sockets, MOST_SOCKETS_EACH * result.nodes)
+    yield at_most(
+        "chaos: sockets of a node at the end", sockets, MOST_SOCKETS_EACH * result.nodes + OWN_SOCKETS
+    )
     growths = [grown for life in record.lives.values() if not math.isnan(grown := life.growth())]
     if not options.small:
         grown = max(growths, default=math.nan) / 1e6

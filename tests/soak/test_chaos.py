@@ -43,7 +43,7 @@ def test_nodes_that_bear_it() -> None:
         (result(statuses=[{"accuracy": 0.96}]), "nodes that answer at the end"),
         (result(statuses=[{"accuracy": 0.96}, {"accuracy": None}]), "accuracy of the worst node"),
         (result(life(leaked=9)), "files opened and not closed"),
-        (result(life(sockets=9)), "sockets of a node at the end"),
+        (result(life(sockets=17)), "sockets of a node at the end"),
         (result(life(grown=60e6)), "growth of a node's memory over its life"),
         (result(left=[99]), "processes left behind"),
         (result(logs="level=error\n"), "errors in the nodes' logs"),
