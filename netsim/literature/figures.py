@@ -40,7 +40,7 @@ def write(results: Results, out: Path) -> list[Path]:
 def balanced(look: Look, results: Results) -> Figure:
     """Balanced accuracy of their method and of gossip, a pair of bars for each row."""
     figure = look.figure(_HEIGHT)
-    axes = look.place(figure, 0.9, 0.9, look.width - 1.2, _HEIGHT - 1.6)
+    axes = look.place(figure, 0.9, 0.7, look.width - 1.2, _HEIGHT - 1.7)
     theirs = [100 * _mean([at.balanced for one in found if (at := one.at(0))]) for found in results.values()]
     ours = [100 * _mean([one.ours.balanced for one in found]) for found in results.values()]
     places = range(len(results))
@@ -53,7 +53,7 @@ def balanced(look: Look, results: Results) -> Figure:
     axes.set_xticks(list(places), [row.id for row in results])
     axes.set_ylim(0, 100)
     axes.set_ylabel("balanced accuracy, %")
-    axes.set_title("Three workers: one model that visits them, and gossip", pad=24)
+    axes.set_title("Three workers: one model that visits them, and gossip", pad=40)
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     return figure
 
@@ -61,7 +61,7 @@ def balanced(look: Look, results: Results) -> Figure:
 def dial(look: Look, results: Results) -> Figure:
     """Accuracy over the share of a class that one node alone holds."""
     figure = look.figure(_HEIGHT)
-    axes = look.place(figure, 0.9, 0.9, look.width - 1.2, _HEIGHT - 1.6)
+    axes = look.place(figure, 0.9, 0.7, look.width - 1.2, _HEIGHT - 1.7)
     theme = look.theme
     by_bias = {row.bias: found for row, found in sorted(results.items(), key=lambda item: item[0].bias or 0)}
     biases = [bias for bias in by_bias if bias is not None]
@@ -85,7 +85,7 @@ def dial(look: Look, results: Results) -> Figure:
     axes.grid(axis="y")
     axes.set_xlabel("bias: share of a class that one node alone holds")
     axes.set_ylabel("accuracy, %")
-    axes.set_title("Ten nodes, 800 local steps each", pad=24)
+    axes.set_title("Ten nodes, from even data to one digit each", pad=40)
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
     return figure
 

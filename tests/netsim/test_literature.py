@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from netsim import scenario_file
-from netsim.literature import budget, running
+from netsim.literature import budget, figures, running
 from netsim.literature.results import Found, Judged, lines, spread
 from netsim.literature.rows import ROWS, Point, Row, chosen
 from netsim.literature.running import scenario_of
@@ -92,3 +92,12 @@ def test_a_quick_pass_is_kept_and_not_repeated(tmp_path: Path, monkeypatch: pyte
     assert second.stdout == first.stdout
     (row,) = [line for line in first.stdout.splitlines() if line.startswith("| B1 |")]
     assert "| 93-98 |" in row
+
+
+def test_workers_and_biases_are_drawn(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    found = Found({3: Judged(0.6, 0.5, 10)}, Judged(0.9, 0.9, 30), {"isolated": Judged(0.1, 0.1, 30)})
+    made = figures.write({row: [found] for row in ROWS}, tmp_path)
+    assert [path.name for path in made] == ["A-balanced.png", "C-dial.png"]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in made)
+    assert figures.write({ROWS[0]: [found]}, tmp_path) == []
