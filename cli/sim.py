@@ -162,10 +162,12 @@ def reproduce(
 ) -> None:
     """Repeat published results: their method and gossip, on the same split, with as much local training."""
     logs.configure("warning", as_json=False)
+    from netsim import report as reports
     from netsim.literature import figures, results, running
     from netsim.literature.rows import chosen
 
     found = chosen(rows)
+    reports.check_installed()  # not after hours
     folder = out or Path("runs") / ("literature-quick" if quick else "literature")
     made = {}
     typer.echo(results.HEADER)

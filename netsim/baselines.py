@@ -221,7 +221,7 @@ class DecentralisedSGD(Method):
         return Round(mixed, images, self._bytes, slowest + self._exchange)
 
     def settle(self, models: Sequence[Vector]) -> Round | None:
-        sent = self._sent(models, self._local.config.training.rounds)
+        sent = self._sent(models, self._local.training.rounds)
         mixed = [self._mix(row, models[row.nodes[0]], sent, None) for row in self._rows]
         return Round(mixed, 0, self._bytes, self._exchange)
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +17,7 @@ from p2pfl.learning.learner import FitPlan
 from p2pfl.learning.torch_learner import TorchLearner
 from tests.learners import STATELESS, NumpyLearner, plan, same
 from tests.netsim.pool_contract import LEARNER, PoolContract
+from tests.orphans import kill_once_it_says
 
 
 class TestWorkerPool(PoolContract):
@@ -177,17 +175,7 @@ def test_no_process_is_left_after_ctrl_c_in_a_blocking_wait() -> None:
 
 
 def test_busy_workers_die_with_a_killed_parent() -> None:
-    program = Path(__file__)
-    with subprocess.Popen(
-        [sys.executable, str(program)],
-        stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(program.parents[2])},
-    ) as parent:
-        assert parent.stdout is not None
-        assert parent.stdout.readline() == b"both are at work\n"
-        parent.kill()
-        # The workers hold the pipe too: it ends with the last of them.
-        assert parent.communicate(timeout=30)[0] == b""
+    kill_once_it_says(__file__, b"both are at work\n")
 
 
 def be_killed() -> None:

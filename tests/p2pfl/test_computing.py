@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +18,7 @@ from p2pfl.gossip.messages import Vector
 from p2pfl.learning.learner import FitPlan, FitResult
 from p2pfl.seams import Compute
 from tests.learners import STATELESS, UNLUCKY, NumpyLearner, plan, same
+from tests.orphans import kill_once_it_says
 
 LEARNER = NumpyLearner()
 WEIGHTS = LEARNER.initial_weights(1)
@@ -140,16 +139,7 @@ def test_signals_to_the_whole_group_are_for_the_parent() -> None:
 
 
 def test_it_dies_with_a_killed_parent() -> None:
-    program = Path(__file__)
-    with subprocess.Popen(
-        [sys.executable, str(program)],
-        stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(program.parents[2])},
-    ) as parent:
-        assert parent.stdout is not None
-        assert parent.stdout.readline() == b"at work\n"
-        parent.kill()
-        assert parent.communicate(timeout=30)[0] == b""  # it holds the pipe too
+    kill_once_it_says(__file__, b"at work\n")
 
 
 def be_killed() -> None:
