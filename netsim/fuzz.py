@@ -29,6 +29,7 @@ from netsim.memory import frozen_heap
 from p2pfl.config import DataConfig
 from p2pfl.errors import ConfigError
 from p2pfl.learning.data import load
+from p2pfl.learning.forked import fork_keeping_interrupts
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 # Seconds of real time that a trial may take; most take one.
@@ -169,7 +170,7 @@ class _Child:
         with warnings.catch_warnings():
             # Python 3.12+ warns if any thread exists; numpy's idle arithmetic threads do, and hold no lock.
             warnings.simplefilter("ignore", DeprecationWarning)
-            self.pid = os.fork()
+            self.pid = fork_keeping_interrupts()
         if self.pid == 0:
             status = 70  # EX_SOFTWARE
             try:

@@ -8,6 +8,7 @@ import mmap
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 import warnings
@@ -80,7 +81,7 @@ def fork(child: Callable[[], None]) -> int:
     with warnings.catch_warnings():
         # Python 3.12+ warns if any thread exists; numpy's idle arithmetic threads do, and hold no lock.
         warnings.simplefilter("ignore", DeprecationWarning)
-        pid = os.fork()
+        pid = fork_keeping_interrupts()
     if pid != 0:
         return pid
     status = _SOFTWARE
@@ -94,6 +95,25 @@ def fork(child: Callable[[], None]) -> int:
         traceback.print_exc()
     finally:
         os._exit(status)
+
+
+def fork_keeping_interrupts() -> int:
+    """os.fork() that loses no Ctrl-C: Python drops what is raised in functions that it calls around a fork.
+
+    Modules such as logging register some, and a KeyboardInterrupt in one of them would be ignored.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        return os.fork()
+    came: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    try:
+        pid = os.fork()
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    if came and pid != 0:
+        signal.raise_signal(signal.SIGINT)
+    return pid
 
 
 def _prepare(parent: int) -> None:
