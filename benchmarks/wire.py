@@ -219,8 +219,11 @@ class _Service:
     def peers(self) -> list[dict[str, object]]:
         return []
 
-    def ready(self) -> bool:
-        return True
+    def lacks(self) -> list[str]:
+        return []
+
+    def metrics(self) -> tuple[str, bytes] | None:
+        return None
 
 
 async def _serve_http(security: Security) -> None:

@@ -138,6 +138,7 @@ class Node:
         )
         self.service.score = Score(self.gossip.round, self.gossip.age)
         self.service.storage = storage
+        self.service.may_be_alone = not (config.peers or config.min_peers or config.discover != "none")
 
     async def run(self, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled, or with exit_when_done until everybody is done.

@@ -17,6 +17,8 @@ from p2pfl.gossip.protocol import Gossip
 from p2pfl.network.budget import Buckets
 from p2pfl.storage.health import StorageHealth
 
+# The reason of models that find no room: no error, for the sender did nothing wrong.
+INBOX_FULL = "inbox-full"
 # Refusals that the status shows with their details; the counters hold all of them.
 SHOWN_REFUSALS = 8
 # Likewise, senders that do not sign; peers of the view are all shown, with whether they do.
@@ -59,6 +61,8 @@ class NodeService:
         self.reach: Reach = _reaches_nobody
         self.score = Score()
         self.storage: StorageHealth | None = None  # of a node that keeps something
+        self.exposition: Callable[[], tuple[str, bytes]] | None = None  # the page /metrics of a real node
+        self.may_be_alone = False  # nobody told it of others: it is not waiting for anybody
         self._gossip = gossip
         self._data_fingerprint = data_fingerprint
         self._now = now
@@ -88,7 +92,7 @@ class NodeService:
         reply = self._gossip.frame(head.sender_id, head.imprint) if head.wants_reply else None
         sent = sum(len(chunk) for chunk in reply) if reply else 0
         if not self._gossip.receive(model, source, self._now()):
-            self._count("inbox-full", source, head.sender_id, "the inbox is full of better known senders")
+            self._count(INBOX_FULL, source, head.sender_id, "the inbox is full of better known senders")
         self._served("push-pull" if reply else "push", head.sender, source, size, sent)
         return reply
 
@@ -120,8 +124,21 @@ class NodeService:
     def reject(self, error: PeerError, source: str, peer: str) -> None:
         self._count(error.cause if isinstance(error, Refused) else error.reason, source, peer, str(error))
 
-    def ready(self) -> bool:
-        return bool(self._gossip.view.live())
+    def lacks(self) -> list[str]:
+        """What keeps this node from being of use to others: "data", "peer"; nothing of one that is ready."""
+        gossip = self._gossip
+        company = gossip.view.live() or gossip.membership.uncallable()
+        met = gossip.view.contacts() or gossip.view.forgotten() or gossip.membership.gone()
+        alone = self.may_be_alone and not met
+        wanted = {"data": gossip.samples > 0, "peer": bool(company or alone)}
+        return [name for name, there in wanted.items() if not there]
+
+    def metrics(self) -> tuple[str, bytes] | None:
+        return None if self.exposition is None else self.exposition()
+
+    def rejected(self) -> dict[str, int]:
+        """Refusals by reason."""
+        return dict(sorted(self._rejected.items()))
 
     def status(self) -> dict[str, object]:
         """The JSON of /v1/status; round, age, loss and accuracy belong to one completed round."""
@@ -156,7 +173,7 @@ class NodeService:
             "signs": gossip.signs,
             "requires_signatures": gossip.admission.require_signed,
             "unverified": list(self._unverified),
-            "rejected": dict(sorted(self._rejected.items())),
+            "rejected": self.rejected(),
             "refusals": list(self._refusals),
         }
 

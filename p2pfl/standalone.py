@@ -16,6 +16,7 @@ from p2pfl.computing import ForkedCompute, ThreadCompute
 from p2pfl.config import NodeConfig, flatten, parse_shard
 from p2pfl.credentials import admission_of, read_allowed, reload_allowed, take_identity
 from p2pfl.errors import ConfigError, P2pflError, StorageError, plain
+from p2pfl.exposition import Exposition
 from p2pfl.gossip import quorum
 from p2pfl.gossip.frame import PROTOCOL_VERSION
 from p2pfl.gossip.protocol import Gossip
@@ -123,6 +124,9 @@ async def _main(
             storage=health if kept or journal else None,
             gossip=gossip,
         )
+        exposition = Exposition(node.gossip, node.service)
+        observe.listeners.append(exposition.note)
+        node.service.exposition = exposition.metrics
         if (doubt := quorum.doubt(config.gossip)) is not None:
             log.warning(doubt)
         await _run(node, reload, security)

@@ -7,7 +7,7 @@ node.py trains, sends and sleeps; service.py answers requests.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -109,12 +109,13 @@ class Gossip:
         self.admission = Admission(id) if admission is None else admission
         self.admission.replays.kept = lambda id: self.view.known(id) is not None
         self._identity = identity
+        self.watch_merge: Callable[[Vector, list[Vector]], None] | None = None  # of real nodes, before each
         self.kept_own = 0  # times that a robust rule had too few models and kept the own weights
         check_attainable(config, layout.size)
         self._config = config
         self._rule = config.rule
         self._told_of = 0  # arrivals in the inbox when too few were told of last
-        self._inbox = Inbox(capacity_for(layout.size))
+        self.inbox = Inbox(capacity_for(layout.size))
         self._merged: OrderedDict[str, bytes] = OrderedDict()
         self._base: tuple[Vector, float] | None = None  # weights and age before the training just done
         self._payload: Payload | None = None
@@ -180,20 +181,22 @@ class Gossip:
         A robust rule that has too few models keeps the own weights, and the others wait for more
         (docs/adr/0009-robust-rules-wait.md).
         """
-        waiting = self._inbox.waiting()
+        waiting = self.inbox.waiting()
         models = self._news(waiting)
         lags = [self._lag(model.head) for model in models]
         enough = self._rule.fewest
         if models and (count := 1 + lags.count(0)) < enough:
             return self._wait(waiting, models, TooFew(count, enough))
-        self._inbox.drain()
-        self._inbox.unmerged.repeated += len(waiting) - len(models)
+        self.inbox.drain()
+        self.inbox.unmerged.repeated += len(waiting) - len(models)
         if not models:
             return None
         self._remember(models)
         before, (base, base_age) = self.age, self._base or (self.weights, self.age)
         change = None if self._base is None else (self.weights, base)
         own = merge.Own(base, base_age, self.samples)
+        if self.watch_merge is not None:
+            self.watch_merge(base, [model.weights for model in models])
         merged = merge.merge_models(self._rule, own, models, lags, change)
         shares = merged.shares
         if all_finite(merged.weights):
@@ -208,18 +211,18 @@ class Gossip:
         )
         senders = tuple(head.sender.id for head in heads)
         fresh = any(model.head.sender.state == "training" for model in merged.taken)
-        unmerged, self._inbox.unmerged = self._inbox.unmerged, Unmerged()
+        unmerged, self.inbox.unmerged = self.inbox.unmerged, Unmerged()
         weights = tuple(float(share) for share in shares)
         return Merge(senders, weights, before, self.age, fresh, unmerged, clipped)
 
     def _wait(self, waiting: list[Model], models: list[Model], short: TooFew) -> TooFew | None:
         """Only news stays in the inbox; None if nothing has come since this was told last."""
         repeated = [model for model in waiting if all(model is not other for other in models)]
-        self._inbox.remove(repeated)
-        self._inbox.unmerged.repeated += len(repeated)
-        if self._inbox.arrivals == self._told_of:
+        self.inbox.remove(repeated)
+        self.inbox.unmerged.repeated += len(repeated)
+        if self.inbox.arrivals == self._told_of:
             return None
-        self._told_of = self._inbox.arrivals
+        self._told_of = self.inbox.arrivals
         self.kept_own += 1
         return short
 
@@ -337,7 +340,7 @@ class Gossip:
         contact = self.heard(model.head, source, now)
         # If it does not sign, anybody could speak in its name, but not from its address.
         known = contact is not None and (model.head.envelope is not None or contact.source == source)
-        return self._inbox.put(model, source, known=known)
+        return self.inbox.put(model, source, known=known)
 
     def set_peers(self, urls: Iterable[str]) -> list[Contact]:
         """These are the configured peers from now on; returns the contacts that left the view."""

@@ -99,6 +99,7 @@ def _starlette(hot: list[tuple[str, str, ASGIApp]], service: Service) -> Starlet
         ("/v1/peers", pages.peers, "GET"),
         ("/healthz", pages.health, "GET"),
         ("/readyz", pages.readiness, "GET"),
+        ("/metrics", pages.metrics, "GET"),
         ("/openapi.json", pages.openapi, "GET"),
         ("/", pages.index, "GET"),
     ]

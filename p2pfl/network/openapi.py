@@ -136,7 +136,11 @@ SCHEMAS: dict[str, dict[str, object]] = {
         refusals=_array(_the("Refusal")),
     ),
     "Alive": _object("The node's process answers.", healthy={"const": True}),
-    "Ready": _object("Whether the node has company.", ready={"type": "boolean"}),
+    "Ready": _object(
+        "Whether the node is of use to others.",
+        ready={"type": "boolean"},
+        lacks={**_array({"type": "string"}), "description": "What it has not got: data, peer."},
+    ),
 }
 
 Page = tuple[str, str, dict[str, object], dict[str, object]]
@@ -145,9 +149,14 @@ PAGES: dict[str, Page] = {  # path -> (operation, summary, schema of 200, other 
     "/healthz": ("health", "Is the process alive? Always open.", _the("Alive"), {}),
     "/readyz": (
         "readiness",
-        "Does the node know a live peer?",
+        "Does the node serve, hold data, and know a live peer (or was it told of none)?",
         _the("Ready"),
-        {"503": {"description": "It knows none.", "content": {JSON: {"schema": _the("Ready")}}}},
+        {
+            "503": {
+                "description": "It does not, yet or any more.",
+                "content": {JSON: {"schema": _the("Ready")}},
+            }
+        },
     ),
     "/v1/status": ("status", "What the node does, and what it refused.", _the("Status"), {}),
     "/v1/peers": ("peers", "Whom the node knows.", _array(_the("Peer")), {}),

@@ -45,8 +45,15 @@ class Pages:
         return JSONResponse({"healthy": True})
 
     async def readiness(self, request: Request) -> Response:
-        ready = self._service.ready()
-        return JSONResponse({"ready": ready}, status_code=200 if ready else 503)
+        lacks = self._service.lacks()
+        return JSONResponse({"ready": not lacks, "lacks": lacks}, status_code=503 if lacks else 200)
+
+    async def metrics(self, request: Request) -> Response:
+        shown = self._service.metrics()
+        if shown is None:
+            raise HTTPException(404)
+        kind, body = shown
+        return Response(body, headers={"content-type": kind})
 
     async def openapi(self, request: Request) -> Response:
         return JSONResponse(openapi.document())

@@ -44,4 +44,8 @@ class Service(Protocol):
 
     def peers(self) -> list[dict[str, object]]: ...
 
-    def ready(self) -> bool: ...
+    def lacks(self) -> list[str]:
+        """What keeps the node from being ready; nothing if it is."""
+
+    def metrics(self) -> tuple[str, bytes] | None:
+        """(content type, body) of GET /metrics; None if the node shows none."""

@@ -69,6 +69,7 @@ class Site:
     rejected: list[tuple[PeerError, str, str]] = field(default_factory=list)
     state: dict[str, object] = field(default_factory=dict)
     company: bool = True
+    page: tuple[str, bytes] | None = None
 
     def receive_model(self, model: Model, source: str, size: int) -> Chunks | None:
         self.on_model(model)
@@ -98,8 +99,11 @@ class Site:
     def peers(self) -> list[dict[str, object]]:
         return [{"id": "cy"}]
 
-    def ready(self) -> bool:
-        return self.company
+    def lacks(self) -> list[str]:
+        return [] if self.company else ["peer"]
+
+    def metrics(self) -> tuple[str, bytes] | None:
+        return self.page
 
     def frame(self) -> Chunks:
         return frame(self.id, task=self.task, layout=self.layout, seed=5)
