@@ -7,11 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from netsim.attacks.clients import Sent
+from netsim.methods import SAMPLES
 from p2pfl import merge_rule
 from p2pfl.gossip.merge import merge_robustly, weighted_mean
 from p2pfl.gossip.messages import Vector
-
-SAMPLES = "samples"  # by the samples that the clients say they hold, not clipped: FedAvg as it was published
 
 # Rules for which the own model is no vote, but where they measure from.
 _FROM_OWN = ("centred-clipping", "clipped-gossip", "norm-bound", "fltrust")

@@ -6,6 +6,7 @@
 | isolated | every node trains alone; of more than EVALUATED_NODES only a random sample, to stand for all |
 | cyclic | one model visits the nodes in turn and trains at each: a tour |
 | fedavg | a server sends its model to a random share of the nodes and takes the mean of what they trained |
+| fedavg:RULE | the same, with another rule than the mean by claimed samples |
 | d-psgd | every node trains, and averages with its neighbours what they all had before |
 
 Adversaries lie to them as they lie to nodes: to the server, to the next node of a tour, to their neighbours.
@@ -21,18 +22,18 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from netsim import topology
+from netsim import methods, topology
 from netsim.adversaries import Adversary
 from netsim.aggregation import aggregate, mix
 from netsim.config import SimConfig, TopologyConfig
 from netsim.jobs import Jobs
 from netsim.journal import BaselineEvaluated
-from netsim.local_training import LocalTraining
+from netsim.local_training import Fit, Fitted, LocalTraining
 from netsim.units import parse_duration
 from p2pfl.config import TrainingConfig
 from p2pfl.gossip.messages import Vector
@@ -60,10 +61,16 @@ def run_baselines(
     adversaries: they lie to other nodes and to the server; their poisoned data are in their shards.
     The run's stop conditions hold for each method. Raises SimulationError if the pool breaks.
     """
-    for name in config.baselines.baselines:
+    named = [(name, methods.parse(name)) for name in config.baselines.baselines]
+    opening = Opening() if sum(method.kind == "fedavg" for _, method in named) > 1 else None
+    for name, named_method in named:
         training = training_of or (lambda _: config.training)
         local = LocalTraining(name, config, learner, shards, pool, speeds, training, adversaries)
-        _Run(local, _METHODS[name](local, edges), record).run()
+        if named_method.kind == "fedavg":
+            method: Method = FedAvg(local, named_method.rule, opening)
+        else:
+            method = _METHODS[named_method.kind](local, edges)
+        _Run(local, method, record).run()
 
 
 # -- the methods
@@ -158,10 +165,13 @@ class FedAvg(Method):
     algorithm 1: w <- sum of n_k w_k over the m clients asked / sum of their n_k, m = max(C x n, 1).
 
     Its clients keep nothing from round to round, so momentum starts anew.
+    rule: another way to merge, as in methods.NamedMethod.  opening: shared with the run's other servers.
     """
 
-    def __init__(self, local: LocalTraining) -> None:
+    def __init__(self, local: LocalTraining, rule: str, opening: Opening | None = None) -> None:
         super().__init__(local)
+        self._rule = rule
+        self._opening = opening
         self._asked = max(1, math.floor(local.config.baselines.server_share * local.nodes + 0.5))
 
     def round(self, number: int, models: Sequence[Vector]) -> Round:
@@ -171,18 +181,39 @@ class FedAvg(Method):
         images, slowest = 0, 0.0
         trained = []
         fits = [(node, models[0], local.plan(node, number)) for node in clients]
-        for node, fitted in zip(clients, local.train(fits, number, keep_state=False), strict=True):
+        for node, fitted in zip(clients, self._train(fits, number), strict=True):
             learnt = models[0], fitted.weights
             trained.append(local.trained(node, fitted.weights, learnt, number + 1))
             images += fitted.images
             slowest = max(slowest, fitted.seconds)
         sent = local.clients.send(trained, number + 1)
         return Round(
-            [aggregate(local.config.baselines.server_merge, sent, models[0])],
+            [aggregate(self._rule, sent, models[0])],
             images,
             2 * len(clients) * local.model_bytes,
             slowest + local.exchange_seconds(2),
         )
+
+    def _train(self, fits: Sequence[Fit], number: int) -> Iterable[Fitted]:
+        if self._opening is not None and number == 0:
+            return self._opening.train(self._local, fits)
+        return self._local.train(fits, number, keep_state=False)
+
+
+class Opening:
+    """The first round of a run's servers that merge differently: the same clients train from the same weights
+    with the same seeds. The first has them trained; what came of it, (P,) a client, stays for the others.
+    """
+
+    def __init__(self) -> None:
+        self._seeds: list[tuple[int, int]] = []  # (node, seed) of each fit
+        self._fitted: list[Fitted] = []
+
+    def train(self, local: LocalTraining, fits: Sequence[Fit]) -> Sequence[Fitted]:
+        seeds = [(node, plan.seed) for node, _, plan in fits]
+        if seeds != self._seeds:
+            self._seeds, self._fitted = seeds, list(local.train(fits, 0, keep_state=False))
+        return self._fitted
 
 
 class DecentralisedSGD(Method):
@@ -256,7 +287,6 @@ _METHODS: dict[str, Callable[[LocalTraining, topology.Edges], Method]] = {
     "centralised": lambda local, _: Centralised(local),
     "isolated": lambda local, _: Isolated(local),
     "cyclic": lambda local, _: Cyclic(local),
-    "fedavg": lambda local, _: FedAvg(local),
     "d-psgd": DecentralisedSGD,
 }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from netsim import methods
 from netsim.units import (
     Distribution,
     parse_amount,
@@ -17,7 +18,6 @@ from netsim.units import (
     parse_rate,
     parse_window,
 )
-from p2pfl import merge_rule
 from p2pfl.config import (
     DataConfig,
     EvaluationConfig,
@@ -36,7 +36,6 @@ TopologyKind = Literal[
     "star", "edges",
 ]  # fmt: skip
 State = Literal["kept", "lost"]
-BASELINES = ("centralised", "isolated", "cyclic", "fedavg", "d-psgd")
 ATTACKS = (
     "label-flip", "random-labels", "back-door", "sign-flip", "noise", "scaled", "nan", "stale", "free-rider",
     "a-little", "inner-product", "sybil",
@@ -195,12 +194,12 @@ class AttackConfig:
 class BaselinesConfig:
     """Other ways to train on the same split, with the same local training, in the same pictures."""
 
-    baselines: tuple[str, ...] = option((), f"Any of {', '.join(BASELINES)}.")
-    server_share: float = option(1.0, "fedavg: share C of the clients that the server asks in a round.")
-    server_merge: str = option(
-        "samples",
-        "fedavg: what the server makes of what it was sent: samples, mean, or a robust rule as of --merge.",
+    baselines: tuple[str, ...] = option(
+        (),
+        f"Any of {', '.join(methods.FORMS)}; RULE, as of --merge, is what the server makes of what it was "
+        "sent. [default: by claimed samples]",
     )
+    server_share: float = option(1.0, "fedavg: share C of the clients that the server asks in a round.")
     cyclic_order: tuple[str, ...] = option((), "cyclic: nodes in the order of the tour. [default: 0, 1, ...]")
     baseline_rounds: int | None = option(None, "Rounds that these train for. [default: as many as the nodes]")
     baseline_local_epochs: int | None = option(
@@ -216,15 +215,9 @@ class BaselinesConfig:
             self.baseline_local_epochs is None or self.baseline_local_steps is None,
             "baseline-local-epochs and baseline-local-steps exclude each other; give one of them",
         )
-        for name in self.baselines:
-            check(name in BASELINES, f"baselines: {name!r} is none of {', '.join(BASELINES)}")
-        check(len(set(self.baselines)) == len(self.baselines), "baselines names one twice")
+        named = [methods.parse(name) for name in self.baselines]
+        check(len(set(named)) == len(named), "baselines names one twice")
         check(0 < self.server_share <= 1, "server-share must be in (0, 1]")
-        check(self.server_merge != "age", "server-merge: clients have no age; give samples or mean")
-        try:
-            merge_rule.parse(self.server_merge)
-        except ConfigError as error:
-            raise ConfigError(f"server-{error}") from None
         for item in self.cyclic_order:
             check(item.isdecimal(), f"cyclic-order: {item!r} is not a node number")
 

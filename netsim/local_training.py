@@ -31,6 +31,8 @@ from p2pfl.learning.partition import Shard
 
 log = logging.getLogger(__name__)
 
+Fit = tuple[int, Vector, FitPlan]  # node, (P,) float32 weights, plan
+
 _AFRESH: Vector = np.empty(0, np.float32)  # the optimiser state of a first fit
 
 
@@ -113,9 +115,7 @@ class LocalTraining:
             seed=int(self.rng(node).integers(2**63)),
         )
 
-    def train(
-        self, fits: Sequence[tuple[int, Vector, FitPlan]], round: int, *, keep_state: bool
-    ) -> Iterator[Fitted]:
+    def train(self, fits: Sequence[Fit], round: int, *, keep_state: bool) -> Iterator[Fitted]:
         """Do (node, weights, plan) side by side; yields in the same order. The weights are not modified.
 
         round: completed ones. A free rider gives its weights back as they are.

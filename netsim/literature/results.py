@@ -41,13 +41,13 @@ class Found:
 
 def find(row: Row, out: Path, *, quick: bool = False) -> list[Found]:
     """Of all seeds of a row that were run."""
-    return [_read(row, folder_of(row, seed, out)) for seed in seeds_of(row, quick=quick)]
+    return [_read(row, seed, out) for seed in seeds_of(row, quick=quick)]
 
 
-def _read(row: Row, folder: Path) -> Found:
+def _read(row: Row, seed: int, out: Path) -> Found:
     theirs: dict[int, Judged] = {}
     others: dict[str, Judged] = {}
-    for one in read(folder / "journal.jsonl"):
+    for one in read(folder_of(row.scenario, seed, out) / "journal.jsonl"):
         line: dict[str, Any] = one
         if line["event"] != "baseline-evaluated":
             continue
@@ -56,7 +56,8 @@ def _read(row: Row, folder: Path) -> Found:
             theirs[line["round"]] = judged
         else:
             others[line["baseline"]] = judged
-    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    ours_in = folder_of(row.scenarios[-1], seed, out)
+    summary = json.loads((ours_in / "summary.json").read_text(encoding="utf-8"))
     ours = Judged(summary["accuracy_mean"], summary["balanced_accuracy_mean"], summary["images_trained"])
     return Found(theirs, ours, others)
 

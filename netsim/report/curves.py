@@ -25,7 +25,7 @@ from netsim.report.series import (
     loss_range,
 )
 from netsim.report.story import Story
-from netsim.report.theme import DASHES, OTHER_DASHES, Theme
+from netsim.report.theme import DASHES, OTHER_DASHES, RULE_DASHES, Theme
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -78,8 +78,9 @@ def stroke(theme: Theme, kind: Kind, name: str, count: int = 1) -> Stroke:
     if kind == "isolated":
         return Stroke(theme.isolated, 1.8)
     if kind == "baseline":
-        colours = theme.baselines
-        return Stroke(colours.get(name, theme.muted), 1.5, DASHES.get(name, OTHER_DASHES))
+        kind_of, _, rule = name.partition(":")
+        dashes = RULE_DASHES.get(rule.partition(":")[0]) or DASHES.get(name, OTHER_DASHES)
+        return Stroke(theme.baselines.get(kind_of, theme.muted), 1.5, dashes)
     if kind == "mean of nodes":
         return Stroke(theme.collective, 1.9, (1, 1))
     return Stroke(theme.collective, 2.2)

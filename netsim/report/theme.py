@@ -91,6 +91,14 @@ DASHES: dict[str, tuple[float, ...]] = {
     "fedavg": (3, 1.5),
     "d-psgd": (6, 1.5, 1, 1.5, 1, 1.5),
 }
+# Of fedavg by another rule than its own.
+RULE_DASHES: dict[str, tuple[float, ...]] = {
+    "mean": (1, 2.5),
+    "median": (8, 2),
+    "trimmed-mean": (5, 1.5, 1.5, 1.5),
+    "krum": (2, 4),
+    "geometric-median": (8, 1.5, 2, 1.5, 2, 1.5),
+}
 OTHER_DASHES = (2, 2)
 
 

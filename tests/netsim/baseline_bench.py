@@ -104,7 +104,7 @@ class Ran:
 
 
 def ran(
-    name: str,
+    names: str | Sequence[str],
     sizes: Sequence[int] = (10, 10, 10, 10),
     *,
     graph: topology.Edges = (),
@@ -114,8 +114,9 @@ def ran(
     adversaries: Sequence[Adversary] = (),
     **flat: object,
 ) -> Ran:
-    """One baseline of three rounds with the Adder, on devices of 10 samples a second, batches of 5."""
-    keys = {"nodes": len(sizes), "rounds": 3, "batch-size": 5, "settle": 0, "baselines": [name]} | {
+    """Baselines of three rounds with the Adder, on devices of 10 samples a second, batches of 5."""
+    named = [names] if isinstance(names, str) else list(names)
+    keys = {"nodes": len(sizes), "rounds": 3, "batch-size": 5, "settle": 0, "baselines": named} | {
         key.replace("_", "-"): value for key, value in flat.items()
     }
     learner = Adder(broken)

@@ -15,7 +15,8 @@ from netsim import scenario_file
 from netsim.literature import budget, figures, running
 from netsim.literature.results import Found, Judged, lines, spread
 from netsim.literature.rows import ROWS, Point, Row, chosen
-from netsim.literature.running import scenario_of
+from netsim.literature.running import folder_of, run_row, scenario_of
+from netsim.scenario import Scenario
 from p2pfl.config import DataConfig
 from p2pfl.errors import ConfigError
 from p2pfl.learning.data import load
@@ -29,7 +30,7 @@ needs_data = pytest.mark.skipif(DATA is None, reason="set P2PFL_DATA to a folder
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
 def test_a_row_has_its_scenario_with_the_authors_method(row: Row) -> None:
-    config = scenario_of(row, 2, OUT).config
+    config = scenario_of(row, row.scenario, 2, OUT).config
     assert row.method in config.baselines.baselines
     assert (config.seed, config.data.partition_seed, config.training.init_seed) == (2, 2, 2)
     rounds = config.baselines.training(config.training).rounds
@@ -39,7 +40,7 @@ def test_a_row_has_its_scenario_with_the_authors_method(row: Row) -> None:
 
 def test_every_scenario_of_the_literature_has_a_row() -> None:
     made = {name.removeprefix("literature/") for name in scenario_file.ready() if "/" in name}
-    assert made == {row.scenario for row in ROWS}
+    assert made == {name for row in ROWS for name in row.scenarios}
 
 
 @functools.cache
@@ -50,12 +51,49 @@ def loaded(data: DataConfig) -> Dataset:
 @needs_data
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
 def test_gossip_learns_no_longer_than_the_authors_method(row: Row) -> None:
-    scenario = scenario_of(row, 1, OUT)
-    data = replace(scenario.config.data, data_dir=DATA)
+    with_theirs, with_ours = (scenario_of(row, row.scenarios[place], 1, OUT) for place in (0, -1))
+    data = replace(with_theirs.config.data, data_dir=DATA)
     files = replace(data, partition="iid", partition_seed=0)  # the same for many rows
-    parts = shards(loaded(files), data, scenario.config.nodes)
-    ours, theirs = budget.ours(scenario, parts), budget.theirs(scenario, parts, row.method)
+    parts = shards(loaded(files), data, with_theirs.config.nodes)
+    ours, theirs = budget.ours(with_ours, parts), budget.theirs(with_theirs, parts, row.method)
     assert ours <= 1.01 * theirs
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.gossip], ids=lambda row: row.id)
+def test_gossip_in_a_scenario_of_its_own_has_the_same_data_and_training(row: Row) -> None:
+    theirs, ours = (scenario_of(row, name, 1, OUT) for name in row.scenarios)
+    assert (theirs.config.data, theirs.config.training) == (ours.config.data, ours.config.training)
+    assert theirs.adversaries == ours.adversaries
+    assert not ours.config.baselines.baselines
+
+
+def kept(row: Row, folder: Path, section: str, line: str) -> None:
+    """A run of the row's first seed that has ended, with one more line in a section of its scenario."""
+    folder = folder_of(row.scenario, 1, folder)
+    folder.mkdir(parents=True)
+    text = scenario_file.to_toml(scenario_of(row, row.scenario, 1, OUT, data_dir="where it was"))
+    (folder / "scenario.toml").write_text(text.replace(f"[{section}]\n", f"[{section}]\n{line}\n"))
+    (folder / "summary.json").write_text("{}")
+
+
+@pytest.mark.parametrize(
+    ("section", "line", "again"),
+    [
+        ("stop", "", 0),
+        ("baselines", 'server-merge = "samples"', 0),  # of a version that had this key, at its default
+        ("baselines", 'server-merge = "median"', 1),
+        ("stop", 'virtual-time = "60s"', 1),
+    ],
+)
+def test_a_kept_run_counts_if_its_experiment_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, section: str, line: str, again: int
+) -> None:
+    row = replace(chosen("D3-0-mean")[0], scenario="D2-40-complete")  # without baselines
+    kept(row, tmp_path, section, line)
+    ran: list[Scenario] = []
+    monkeypatch.setattr(running, "run", lambda scenario, draw: ran.append(scenario))
+    run_row(row, tmp_path, data_dir="elsewhere")
+    assert len(ran) == again
 
 
 def test_rows_are_chosen_by_part_by_id_or_all() -> None:

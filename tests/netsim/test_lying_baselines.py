@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -31,11 +33,11 @@ def test_fedavg_takes_the_mean_of_what_was_sent() -> None:
 def test_fedavg_believes_claimed_samples() -> None:
     run = lied("fedavg", liar("sybil", 1, claims=1e6))
     assert run.losses == [pytest.approx(START + 11, abs=1e-3)]
-    assert lied("fedavg", liar("sybil", 1, claims=1e6), server_merge="mean").losses == [START + 16]
+    assert lied("fedavg:mean", liar("sybil", 1, claims=1e6)).losses == [START + 16]
 
 
 def test_fedavg_by_median() -> None:
-    run = lied("fedavg", liar("scaled", 3, factor=1e6), server_merge="median")
+    run = lied("fedavg:median", liar("scaled", 3, factor=1e6))
     assert run.losses == [START + 16]
 
 
@@ -48,7 +50,7 @@ def test_fedavg_by_median() -> None:
     ],
 )
 def test_fedavg_by_robust_rules(rule: str, added: float | None) -> None:
-    run = lied("fedavg", liar("scaled", 3, factor=1e6), server_merge=rule)
+    run = lied(f"fedavg:{rule}", liar("scaled", 3, factor=1e6))
     if added is None:
         assert run.losses[0] - START in (1.0, 11.0, 21.0)
     else:
@@ -56,7 +58,25 @@ def test_fedavg_by_robust_rules(rule: str, added: float | None) -> None:
 
 
 def test_a_robust_server_that_has_too_few_models_keeps_its_own() -> None:
-    assert lied("fedavg", server_merge="krum:f=1").losses == [START]
+    assert lied("fedavg:krum:f=1").losses == [START]
+
+
+RULES = ("fedavg", "fedavg:mean", "fedavg:median", "fedavg:trimmed-mean:0.25")
+
+
+def test_servers_that_merge_differently_have_their_first_round_trained_once() -> None:
+    """And come to what they come to alone: with lies, of a random share of the clients."""
+    sybils = liar("sybil", 1, claims=1e6), liar("noise", 2, sigma=9.0)
+    keys: dict[str, Any] = {"server_share": 0.75, "rounds": 3, "sizes": (4, 9, 7, 5)}
+    together = ran(RULES, adversaries=sybils, **keys)
+    alone = {name: ran(name, adversaries=sybils, **keys) for name in RULES}
+    for name in RULES:
+        lines = [(at, event) for at, event in together.lines if event.baseline == name]
+        assert lines == alone[name].lines
+    assert len({tuple(run.losses) for run in alone.values()}) == len(RULES)
+    fits = [len(run.bench.fits) for run in alone.values()]
+    assert fits == [9] * len(RULES)
+    assert len(together.bench.fits) == 3 + len(RULES) * 6
 
 
 def test_fedavg_refuses_what_is_not_finite() -> None:
@@ -73,7 +93,7 @@ def test_a_free_rider_trains_nothing() -> None:
 
 
 def test_omniscient_liars_see_the_round_they_are_in() -> None:
-    run = lied("fedavg", liar("inner-product", 0, 1, epsilon=2.0), server_merge="mean")
+    run = lied("fedavg:mean", liar("inner-product", 0, 1, epsilon=2.0))
     assert run.losses == [START + (21 + 31 - 2 * 2.0 * 26) / 4]
 
 

@@ -61,8 +61,7 @@ SAMPLES: dict[str, object] = {
     "downtime": "9s",
     "attack": "label-flip",
     "liars": "40%",
-    "baselines": ["isolated", "d-psgd"],
-    "server_merge": "median",
+    "baselines": ["isolated", "fedavg:median"],
     "cyclic_order": ["2", "0"],
     "virtual_time": "300s",
 }
