@@ -6,20 +6,29 @@ flags and files are flat: `local_epochs` is `--local-epochs` and the key `local-
 
 from __future__ import annotations
 
-import ipaddress
 import math
-import re
 from dataclasses import dataclass
 from typing import Literal
-from urllib.parse import urlsplit
 
 from p2pfl import merge_rule
 from p2pfl.errors import ConfigError
 from p2pfl.merge_rule import MergeRule
 from p2pfl.options import Key, build, check, flatten, group, keys, option
+from p2pfl.urls import (
+    TASK_PATH,
+    TASKS,
+    check_address,
+    check_url,
+    is_task_name,
+    is_task_path,
+    parse_listen,
+    split_path,
+)
 
 __all__ = [
     "NOWHERE",
+    "TASKS",
+    "TASK_PATH",
     "Codec",
     "DataConfig",
     "EvaluationConfig",
@@ -38,10 +47,13 @@ __all__ = [
     "check_url",
     "flatten",
     "group",
+    "is_task_name",
+    "is_task_path",
     "keys",
     "option",
     "parse_listen",
     "parse_shard",
+    "split_path",
 ]
 
 GossipMode = Literal["push", "pull", "push-pull"]
@@ -53,9 +65,6 @@ TrainIn = Literal["auto", "process", "thread"]
 
 # --advertise of a node that nobody can call.
 NOWHERE = "none"
-
-# A name or an IPv4 address, or an IPv6 address in brackets; no user:password@ in front.
-_HOST = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?|\[[0-9A-Fa-f:.]+\]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -327,40 +336,9 @@ class NodeConfig:
         check(len(self.name) <= 64, "name must have at most 64 characters")
 
 
-def parse_listen(listen: str) -> tuple[str, int]:
-    """ "HOST:PORT" -> (host, port); IPv6 hosts stand in brackets. ConfigError if it is neither."""
-    host, colon, port = listen.rpartition(":")
-    if not colon or not host or not port.isdecimal() or int(port) > 65535:
-        raise ConfigError(f"listen {listen!r} is not HOST:PORT; for example 127.0.0.1:8470 or [::1]:8470")
-    return host.strip("[]"), int(port)
-
-
 def parse_shard(shard: str) -> tuple[int, int]:
     """ "I/N" -> (index, parts). ConfigError unless 0 <= I < N."""
     index, slash, parts = shard.partition("/")
     if not slash or not index.isdecimal() or not parts.isdecimal() or not int(index) < int(parts):
         raise ConfigError(f"shard {shard!r} is not I/N with 0 <= I < N; for example 0/4, 1/4, 2/4, 3/4")
     return int(index), int(parts)
-
-
-def check_url(key: str, url: str) -> None:
-    """ConfigError unless url is http(s)://host:port with nothing behind it."""
-    try:
-        parts = urlsplit(url)
-        good = (
-            parts.scheme in ("http", "https")
-            and parts.port is not None
-            and _HOST.fullmatch(parts.netloc.rpartition(":")[0]) is not None
-            and url.rstrip("/") == f"{parts.scheme}://{parts.netloc}"
-        )
-    except ValueError:
-        good = False
-    check(good, f"{key}: {url!r} is not http://HOST:PORT; for example http://127.0.0.1:8470")
-
-
-def check_address(key: str, address: str) -> None:
-    """ConfigError unless address is an IPv4 or IPv6 address, and not a name."""
-    try:
-        ipaddress.ip_address(address)
-    except ValueError:
-        raise ConfigError(f"{key}: {address!r} is not an IP address; for example 192.168.1.5") from None

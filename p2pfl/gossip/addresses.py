@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Literal
 from urllib.parse import urlsplit
 
-from p2pfl.config import NOWHERE
+from p2pfl.config import NOWHERE, is_task_path
 
 KNOWN = 16_384
 """Addresses whose reading is remembered: of at most 256 characters each, so 8 MiB at the very most."""
@@ -18,7 +18,7 @@ _WILDCARDS = ("0.0.0.0", "::")
 def open_host(url: str) -> str:
     """The address to tell peers: a wildcard host is left out, for the receiver to fill in."""
     parts = urlsplit(url)
-    return f"{parts.scheme}://:{parts.port}" if parts.hostname in _WILDCARDS else url
+    return f"{parts.scheme}://:{parts.port}{parts.path}" if parts.hostname in _WILDCARDS else url
 
 
 def presented(advertise: str | None, listens_at: str) -> str:
@@ -36,17 +36,18 @@ def complete(url: str, source: str) -> str:
     rest = _open_port(url)
     if rest is None:
         return url.rstrip("/")
-    scheme, port = rest
+    scheme, port, path = rest
     host = f"[{source}]" if ":" in source else source
-    return f"{scheme}://{host}:{port}"
+    return f"{scheme}://{host}:{port}{path}"
 
 
 def callable_url(url: str, source: str) -> bool:
     """Whether an address learned from `source` may be called.
 
-    It must be http(s)://host:port and nothing more. An address literal must be one that a machine can have:
-    not unspecified, multicast, broadcast or link-local (where clouds keep their secrets); and loopback only
-    if whoever named it is on loopback too, since to anybody else it means another machine.
+    It must be http(s)://host:port or http(s)://host:port/tasks/NAME and nothing more. An address literal must
+    be one that a machine can have: not unspecified, multicast, broadcast or link-local (where clouds keep
+    their secrets); and loopback only if whoever named it is on loopback too, since to anybody else it means
+    another machine.
     """
     reach = _reach(url)
     return reach == "any" or (reach == "loopback" and _is_loopback(source))
@@ -56,10 +57,10 @@ def callable_url(url: str, source: str) -> bool:
 
 
 @lru_cache(maxsize=KNOWN)
-def _open_port(url: str) -> tuple[str, int | None] | None:
-    """(scheme, port) of an address without a host; None of any other, and of none."""
+def _open_port(url: str) -> tuple[str, int | None, str] | None:
+    """(scheme, port, path) of an address without a host; None of any other, and of none."""
     parts = urlsplit(url)
-    return None if not url or parts.hostname else (parts.scheme, parts.port)
+    return None if not url or parts.hostname else (parts.scheme, parts.port, parts.path.rstrip("/"))
 
 
 @lru_cache(maxsize=KNOWN)
@@ -72,7 +73,9 @@ def _reach(url: str) -> Literal["none", "loopback", "any"]:
         return "none"
     if parts.scheme not in ("http", "https") or not parts.hostname or not port:
         return "none"
-    if parts.path not in ("", "/") or parts.query or parts.fragment or "@" in parts.netloc:
+    if "@" in parts.netloc or not (parts.path in ("", "/") or is_task_path(parts.path)):
+        return "none"
+    if url != f"{parts.scheme}://{parts.netloc}{parts.path}":  # a query, or what urlsplit() passes over
         return "none"
     if parts.hostname == "localhost":
         return "loopback"

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import get_args
 
+from p2pfl.config import TASK_PATH
 from p2pfl.errors import BadField, MissingField
 from p2pfl.gossip.addresses import KNOWN
 from p2pfl.gossip.frame import shown
@@ -39,6 +40,7 @@ MAX_VIEW = 8
 """View entries in one message; more would let one peer fill a view."""
 MAX_NEWS = 64
 """Rumours in one message."""
+ADDRESS = "http(s)://host:port or http(s)://host:port/tasks/NAME"
 
 Entries = Mapping[str, object]
 
@@ -47,12 +49,16 @@ _HEX128 = re.compile(r"[0-9a-f]{32}")
 _LABEL = r"[0-9A-Za-z_](?:[0-9A-Za-z_-]{0,62})"
 _URL = re.compile(
     rf"https?://(?P<host>(?:{_LABEL}(?:\.{_LABEL})*)?|\[(?P<v6>[0-9A-Fa-f:.]+)\]):(?P<port>[0-9]{{1,5}})"
+    rf"(?:{TASK_PATH})?"
 )
 _DIGITS_AND_DOTS = re.compile(r"[0-9.]+")
 
 
 def is_url(url: str, *, empty_host: bool = False) -> bool:
-    """Whether `url` is http(s)://host:port and nothing else; without a host only if that is allowed."""
+    """Whether `url` is http(s)://host:port, perhaps with /tasks/NAME.
+
+    empty_host: it may be without a host.
+    """
     return len(url) <= MAX_URL and _is_url(url, empty_host)
 
 
@@ -110,7 +116,7 @@ def of_question(hello: Hello) -> dict[str, object]:
 def sender(entries: Entries) -> Sender:
     url = text(entries, "url", MAX_URL)
     if url and not is_url(url, empty_host=True):
-        raise BadField(f"url is {shown(url)}, not '' or http(s)://host:port")
+        raise BadField(f"url is {shown(url)}, not '' or {ADDRESS}")
     state = text(entries, "state", MAX_TEXT)
     if state not in NODE_STATES:
         raise BadField(f"state is {shown(state)}, not one of {', '.join(get_args(NodeState))}")
@@ -145,7 +151,7 @@ def _entry(key: str, member: object) -> ViewEntry:
         raise BadField(f"{key} must have [id, url]")
     id, url = member
     if type(url) is not str or not is_url(url):
-        raise BadField(f"{key} has the address {shown(url)}, not http(s)://host:port")
+        raise BadField(f"{key} has the address {shown(url)}, not {ADDRESS}")
     return ViewEntry(_known_id(key, id), url)
 
 
@@ -154,7 +160,7 @@ def _rumour(item: object) -> Rumour:
         raise BadField("news must be a list of [id, url, standing, start, refuted, by]")
     id, url, standing, start, refuted, by = item
     if type(url) is not str or not _is_reach(url):
-        raise BadField(f"news has the address {shown(url)}, not '' or http(s)://host:port")
+        raise BadField(f"news has the address {shown(url)}, not '' or {ADDRESS}")
     if standing not in STANDINGS:
         raise BadField(f"news has the standing {shown(standing)}, not one of {', '.join(STANDINGS)}")
     if by != "":

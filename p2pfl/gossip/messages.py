@@ -116,7 +116,10 @@ class Layout:
 
 
 class ViewEntry(NamedTuple):
-    """A node that the sender has itself called and found to be `id`. url: http(s)://host:port."""
+    """A node that the sender has itself called and found to be `id`.
+
+    url: http(s)://host:port, perhaps with /tasks/NAME.
+    """
 
     id: str
     url: str

@@ -174,7 +174,8 @@ class _Body(httpx.AsyncByteStream):
 def _target(url: str, path: str) -> tuple[httpx.URL, str]:
     """(URL of a request, Host header); parsing costs 40 us. Peers are few but where many nodes are simulated:
     some 2 KiB for each of 8,000 nodes then."""
-    target = httpx.URL(url).copy_with(path=path)
+    base = httpx.URL(url)
+    target = base.copy_with(path=base.path.rstrip("/") + path)
     return target, target.netloc.decode("ascii")
 
 

@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 
 import trio
 
+from p2pfl.config import is_task_path
 from p2pfl.errors import SetupError
 from p2pfl.network.tokens import Token
 
@@ -67,6 +68,7 @@ class Presence:
     """What a node tells the local network of itself. task, layout: the beginnings of their digests.
 
     speaks_on: addresses of the interfaces on which it tells so; () stands for all.
+    path: /tasks/NAME of one of several nodes behind a port.
     token: the network's; proofs of it are told, and asked of others.
     """
 
@@ -79,6 +81,7 @@ class Presence:
     layout: str
     speaks_on: tuple[str, ...] = ()
     token: Token | None = None
+    path: str = ""
 
     @property
     def on_loopback(self) -> bool:
@@ -89,8 +92,10 @@ class Presence:
     def service(self) -> Service:
         text = {"v": str(self.version), "id": self.id, "scheme": self.scheme, "task": self.task}
         text["layout"] = self.layout
+        if self.path:
+            text["path"] = self.path
         if self.token is not None:
-            urls = _urls(self.scheme, self.addresses[:MOST_ADDRESSES], self.port)
+            urls = _urls(self.scheme, self.addresses[:MOST_ADDRESSES], self.port, self.path)
             text["proofs"] = ",".join(_proof(self.token, self.id, url) for url in urls)
         return Service(f"{self.id[:63]}.{TYPE}", self.addresses, self.port, text)
 
@@ -150,7 +155,10 @@ def presence(
             elif address.is_loopback or host in known:  # else it is that of a router before us
                 speaks_on = addresses
     scheme, port = told.scheme or own.scheme, told.port or own.port or 0
-    return Presence(id, scheme, addresses, port, version, task[:PREFIX], layout[:PREFIX], speaks_on, token)
+    path = (told.path if told.hostname or told.port else own.path).rstrip("/")
+    return Presence(
+        id, scheme, addresses, port, version, task[:PREFIX], layout[:PREFIX], speaks_on, token, path
+    )
 
 
 def _callable(address: str) -> bool:
@@ -167,7 +175,8 @@ def urls_of(service: Service, own: Presence) -> tuple[str, list[str]]:
     scheme = text.get("scheme")
     if not alike or scheme not in ("http", "https") or not _ID.fullmatch(id) or id == own.id:
         return id, []
-    if not 1 <= service.port <= 65535:
+    path = text.get("path", "")
+    if not 1 <= service.port <= 65535 or not (path == "" or is_task_path(path)):
         return id, []
     known = []
     for address in service.addresses:
@@ -177,15 +186,15 @@ def urls_of(service: Service, own: Presence) -> tuple[str, list[str]]:
             continue
         if _callable(address) or (literal.is_loopback and own.on_loopback):
             known.append(str(literal))
-    urls = _urls(scheme, known[:MOST_ADDRESSES], service.port)
+    urls = _urls(scheme, known[:MOST_ADDRESSES], service.port, path)
     if own.token is not None:
         proofs = text.get("proofs", "").split(",")
         urls = [url for url in urls if _proof(own.token, id, url) in proofs]
     return id, urls
 
 
-def _urls(scheme: str, addresses: Iterable[str], port: int) -> list[str]:
-    return [f"{scheme}://{f'[{one}]' if ':' in one else one}:{port}" for one in addresses]
+def _urls(scheme: str, addresses: Iterable[str], port: int, path: str) -> list[str]:
+    return [f"{scheme}://{f'[{one}]' if ':' in one else one}:{port}{path}" for one in addresses]
 
 
 def _proof(token: Token, id: str, url: str) -> str:

@@ -23,6 +23,7 @@ from p2pfl.config import (
     parse_shard,
 )
 from p2pfl.errors import ConfigError
+from tests.p2pfl.odd_paths import ODD_PATHS
 
 KINDS = (NodeConfig, SimConfig)
 
@@ -287,11 +288,18 @@ def test_bad_shards(text: str) -> None:
         "http://host:1#fragment",
         "http://user@host:1",
         "http://[::1:1",
+        *(f"http://host:1{path}" for path in ODD_PATHS if path != "/tasks/a/"),
     ],
 )
 def test_bad_urls(url: str) -> None:
     with pytest.raises(ConfigError, match="is not http://HOST:PORT"):
         check_url("peers", url)
+
+
+@pytest.mark.parametrize("url", ["http://host:1", "http://host:1/", "https://[::1]:1/tasks/x-rays"])
+def test_good_urls(url: str) -> None:
+    check_url("peers", url)
+    assert build(NodeConfig, {"peers": url}).peers == (url,)
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ from p2pfl.errors import (
     WrongVersion,
 )
 from p2pfl.gossip.messages import Layout, Task
+from tests.p2pfl.odd_paths import ODD_PATHS
 
 from . import hostile_signatures
 from .packing import Raw, good_hello, good_model, hello, model, pack, pack_map
@@ -231,6 +232,7 @@ def _fields(entries: dict[str, Any], payload: bytes) -> Found:
             "file:///etc/passwd",
             "//host:80",
             "host:80",
+            *(f"http://host:1{path}" for path in ODD_PATHS),
             7,
         ],
         "name": ["x" * 65, "a\nb", "\x1b[2J", "a\u202eb", None, b"Ada"],

@@ -30,6 +30,7 @@ from p2pfl.gossip.messages import (
     TensorSpec,
     ViewEntry,
 )
+from tests.p2pfl.odd_paths import ODD_PATHS
 
 from . import packing
 from .samples import HEAD, HELLO, LAYOUT, TASK, decode, frame, quick, refusal, weights_of
@@ -256,6 +257,8 @@ def test_an_address_that_peers_would_refuse_is_not_passed_on() -> None:
         "http://n_1:80",
         "http://127.0.0.1:8470",
         "http://[::1]:80",
+        "http://a:1/tasks/digits",
+        "https://[::1]:80/tasks/" + "x" * 32,
     ],
 )
 def test_address_is_taken(url: str) -> None:
@@ -264,4 +267,11 @@ def test_address_is_taken(url: str) -> None:
 
 def test_address_without_host_only_where_it_is_allowed() -> None:
     assert fields.is_url("http://:80", empty_host=True)
+    assert fields.is_url("http://:80/tasks/digits", empty_host=True)
     assert not fields.is_url("http://:80")
+    assert not fields.is_url("http://:80/tasks/digits")
+
+
+@pytest.mark.parametrize("path", ODD_PATHS)
+def test_address_with_another_path_is_refused(path: str) -> None:
+    assert not fields.is_url(f"http://a:1{path}", empty_host=True)

@@ -127,6 +127,24 @@ def test_nothing_but_what_anybody_may_know_is_announced() -> None:
     assert at("http://0.0.0.0:1", "http://:1").service.port == 1
 
 
+def test_one_of_several_nodes_behind_a_port_announces_its_path() -> None:
+    own = at("http://0.0.0.0:8470/tasks/digits", "http://:8470/tasks/digits")
+    assert own.service.text["path"] == "/tasks/digits"
+    assert at("http://0.0.0.0:8470/tasks/digits", "").path == "/tasks/digits"
+    member = replace(own, id="you", addresses=("192.168.1.6",), token=TOKEN).service
+    url = "http://192.168.1.6:8470/tasks/digits"
+    assert urls_of(member, replace(OWN, token=TOKEN)) == ("you", [url])
+    moved = Service(member.name, member.addresses, member.port, {**member.text, "path": "/tasks/other"})
+    assert urls_of(moved, replace(OWN, token=TOKEN)) == ("you", [])
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/tasks/", "/tasks/a/b", "/tasks/..", "/admin", "@evil:80", "/tasks/A"]
+)
+def test_no_other_path_is_believed(path: str) -> None:
+    assert urls_of(other("you", path=path), OWN) == ("you", [])
+
+
 # -- what is believed
 
 

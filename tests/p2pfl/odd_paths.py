@@ -1,0 +1,27 @@
+"""Paths that no address may have, though they look like /tasks/NAME."""
+
+ODD_PATHS = [
+    "/tasks",
+    "/tasks/",
+    "/tasks/a/",
+    "/tasks//a",
+    "//tasks/a",
+    "/tasks/a/b",
+    "/tasks/a/../b",
+    "/tasks/..",
+    "/tasks/.",
+    "/tasks/a.b",
+    "/tasks/A",
+    "/tasks/a_b",
+    "/tasks/a%2fb",
+    "/tasks/a;b",
+    "/tasks/a b",
+    "/tasks/a\n",
+    "/tasks/a?x=1",
+    "/tasks/a#x",
+    "/tasks/\u00e4",
+    "/tasks/\u0661",
+    "/tasks/" + "a" * 33,
+    "/task/a",
+    "/v1/tasks/a",
+]
