@@ -194,6 +194,7 @@ class _Service:
     def __init__(self) -> None:
         self._vector = weights(1)
         self._latest: Model | None = None
+        self.end = trio.Event()
 
     def receive_model(self, model: Model, source: str, size: int) -> Chunks | None:
         self._latest = model
@@ -218,6 +219,11 @@ class _Service:
 
     def peers(self) -> list[dict[str, object]]:
         return []
+
+    def history(self, since: int = 0) -> dict[str, object]:
+        return {}
+
+    async def change(self, since: int) -> None: ...
 
     def lacks(self) -> list[str]:
         return []

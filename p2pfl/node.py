@@ -189,6 +189,7 @@ class Node:
         scope.cancel()
 
     async def _part(self, prober: Prober) -> None:
+        self.service.close()
         with self._clock.deadline(FAREWELL):
             await prober.leave()
 

@@ -10,10 +10,13 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+import trio
+
 from p2pfl.errors import PeerError, Refused
-from p2pfl.events import MODEL_MODES, Mode, Observe, Rejected, Served, StandingChanged
+from p2pfl.events import MODEL_MODES, Evaluated, Event, Mode, Observe, Rejected, Served, StandingChanged
 from p2pfl.gossip.messages import Hello, Layout, Model, ModelHead, Pull, Sender, Task, ViewEntry
 from p2pfl.gossip.protocol import Gossip
+from p2pfl.history import History
 from p2pfl.network.budget import Buckets
 from p2pfl.storage.health import StorageHealth
 
@@ -72,6 +75,7 @@ class NodeService:
         self._told = Buckets(TOLD_RATE, TOLD_BURST)
         self._refusals: deque[dict[str, str]] = deque(maxlen=SHOWN_REFUSALS)
         self._unverified: OrderedDict[str, None] = OrderedDict()  # ids, the one heard last at the end
+        self._past: History | None = None  # made when it is wanted: simulated nodes keep none
 
     @property
     def task(self) -> Task:
@@ -183,6 +187,45 @@ class NodeService:
         return [
             contact.as_dict() | {"standing": standing(contact.id)} for contact in self._gossip.view.contacts()
         ]
+
+    def keep_history(self) -> Observe:
+        """The page shows what happens from now on, and peers are told how good the model is.
+
+        Returns what has to be told of every event.
+        """
+        past = self._history()
+
+        def note(event: Event) -> None:
+            if isinstance(event, Evaluated):
+                self._gossip.accuracy = event.accuracy
+            past.note(event)
+
+        return note
+
+    def history(self, since: int = 0) -> dict[str, object]:
+        return self._history().document(since)
+
+    async def change(self, since: int) -> None:
+        await self._history().change(since)
+
+    @property
+    def end(self) -> trio.Event:
+        return self._history().end
+
+    def close(self) -> None:
+        """The node stops."""
+        if self._past is not None:
+            self._past.close()
+
+    def _history(self) -> History:
+        if self._past is None:
+            self._past = History(self._now, self._said)
+        return self._past
+
+    def _said(self, id: str) -> tuple[int, float] | None:
+        """Round and accuracy of a peer by its own word."""
+        contact = self._gossip.view.known(id)
+        return None if contact is None or contact.accuracy is None else (contact.round, contact.accuracy)
 
     def _callers(self) -> list[dict[str, object]]:
         """Members that call us and cannot be called."""

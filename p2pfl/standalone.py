@@ -127,6 +127,7 @@ async def _main(
         exposition = Exposition(node.gossip, node.service)
         observe.listeners.append(exposition.note)
         node.service.exposition = exposition.metrics
+        observe.listeners.append(node.service.keep_history())
         if (doubt := quorum.doubt(config.gossip)) is not None:
             log.warning(doubt)
         await _run(node, reload, security)

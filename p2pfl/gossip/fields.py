@@ -89,7 +89,7 @@ def of_sender(
     An entry of the view whose address is not as the protocol has it (a user may give a host that only this
     machine understands) is left out: one of them would make others refuse the whole message.
     """
-    return {
+    entries: dict[str, object] = {
         "id": sender.id,
         "url": sender.url,
         "name": sender.name,
@@ -99,6 +99,9 @@ def of_sender(
         "view": [entry for entry in view if is_url(entry.url)],
         "news": [rumour for rumour in news if _is_reach(rumour.url)],
     }
+    if sender.accuracy is not None:
+        entries["accuracy"] = sender.accuracy
+    return entries
 
 
 def of_question(hello: Hello) -> dict[str, object]:
@@ -121,7 +124,8 @@ def sender(entries: Entries) -> Sender:
     if state not in NODE_STATES:
         raise BadField(f"state is {shown(state)}, not one of {', '.join(get_args(NodeState))}")
     name = text(entries, "name", MAX_NAME)
-    return Sender(id=id(entries), url=url, state=state, name=name)
+    accuracy = _share("accuracy", entries["accuracy"]) if "accuracy" in entries else None
+    return Sender(id=id(entries), url=url, state=state, name=name, accuracy=accuracy)
 
 
 def view(entries: Entries) -> tuple[ViewEntry, ...]:
@@ -318,6 +322,13 @@ def _real(key: str, value: object, least: float) -> float:
     """Finite by the range: a NaN compares False. Whole numbers may come as integers."""
     if (type(value) is not float and type(value) is not int) or not least <= value <= MAX_AGE:
         raise BadField(f"{key} is {shown(value)}, not a number from {least:g} to {MAX_AGE:g}")
+    return float(value)
+
+
+def _share(key: str, value: object) -> float:
+    """A number from 0 to 1."""
+    if (type(value) is not float and type(value) is not int) or not 0 <= value <= 1:
+        raise BadField(f"{key} is {shown(value)}, not a number from 0 to 1")
     return float(value)
 
 

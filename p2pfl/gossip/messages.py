@@ -163,13 +163,15 @@ class Sender:
 
     id: 1 to 64 characters of [0-9A-Za-z._-].  name: for people, may be empty.
     url: where it can be called; "" if it cannot; an empty host ("http://:8470") asks the receiver to
-    fill in the address that the message came from.
+    fill in the address that the message came from.  accuracy: of its model on its held-out data, by its own
+    word, for people to see; None if it does not say.
     """
 
     id: str
     url: str
     state: NodeState
     name: str = ""
+    accuracy: float | None = None
 
 
 @dataclass(frozen=True)

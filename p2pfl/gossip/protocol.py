@@ -100,6 +100,7 @@ class Gossip:
         self.round = 0
         self.version = 0
         self.state: NodeState = "waiting"
+        self.accuracy: float | None = None  # that peers are told of; nobody is while it is None
         self.url = ""
         self.view = View(id, config.view_size, peers, rng, fixed=config.fixed_peers)
         self.membership = Membership(
@@ -325,7 +326,7 @@ class Gossip:
         return Hello(sender, self.task, fingerprint, self.round, view, news, ask, target, reached)
 
     def sender(self) -> Sender:
-        return Sender(self.id, self.url, self.state, self.name)
+        return Sender(self.id, self.url, self.state, self.name, self.accuracy)
 
     def _encoded(self) -> Payload:
         """The snapshot's weights as they travel: encoded and hashed once, when first asked for."""
@@ -355,7 +356,7 @@ class Gossip:
         contact = self.view.known(sender.id)
         url = complete(sender.url, source)
         if contact is not None:
-            contact.name, contact.node_state, contact.round = sender.name, sender.state, message.round
+            contact.heard(message)
         self.view.announced(sender.id, url, source)  # one that was lost may be back at another address
         self.view.spoke(url)
         # Nobody else signs as it or speaks from where it answered us; who cannot be called can only be

@@ -21,7 +21,7 @@ from p2pfl.gossip import deadlines
 from p2pfl.gossip.addresses import callable_url
 from p2pfl.gossip.fields import MAX_VIEW
 from p2pfl.gossip.identity import is_keyed
-from p2pfl.gossip.messages import KnownPeer, NodeState, ViewEntry
+from p2pfl.gossip.messages import Hello, KnownPeer, ModelHead, NodeState, ViewEntry
 
 ContactState = Literal["new", "live", "unreachable", "refused"]
 
@@ -46,7 +46,8 @@ NEVER_MEASURED = deadlines.RoundTrip()
 class Contact:
     """One address. id: "" until it answered or was announced.  source: the host that it answered from.
 
-    retry_at: not called before this time.  node_state, round: what it said last.
+    retry_at: not called before this time.  node_state, round, accuracy: what it said last; age: of its
+    last model.
     etag: names the snapshot of it that we pulled last.  bytes and exchanges: model exchanges and hellos.
     round_trip: of hellos and probes.  given: it was offered in the last shuffle, and may make room.
     eager: it spoke to us, and was not called since.  recalled: it was in the view before, not yet again.
@@ -61,6 +62,8 @@ class Contact:
     name: str = ""
     node_state: NodeState | None = None
     round: int = 0
+    age: float | None = None
+    accuracy: float | None = None
     failures: int = 0
     retry_at: float = ANY_TIME
     busy: bool = False
@@ -77,6 +80,14 @@ class Contact:
     verified: bool = False
     awaits_us: bool = False  # it is done and told us so: it waits to hear the same of us
 
+    def heard(self, message: Hello | ModelHead) -> None:
+        """What it says of itself."""
+        sender = message.sender
+        self.name, self.node_state, self.round = sender.name, sender.state, message.round
+        self.accuracy = sender.accuracy
+        if isinstance(message, ModelHead):
+            self.age = message.age
+
     def is_paused(self, now: float) -> bool:
         """It is there, and asked to be left alone for a while."""
         return self.state == "live" and self.retry_at > now
@@ -91,6 +102,8 @@ class Contact:
             "verified": self.verified,
             "node_state": self.node_state,
             "round": self.round,
+            "age": self.age,
+            "accuracy": self.accuracy,
             "bytes_in": self.bytes_in,
             "bytes_out": self.bytes_out,
             "exchanges_in": self.exchanges_in,

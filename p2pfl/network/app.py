@@ -33,6 +33,7 @@ from p2pfl.network.budget import origin
 from p2pfl.network.pages import Pages
 from p2pfl.network.service import Chunks, Service
 from p2pfl.network.shares import Shares
+from p2pfl.network.stream import Events
 
 __all__ = ["REFUSED", "ASGIApp", "Service", "make_app", "send_refusal"]
 
@@ -64,7 +65,7 @@ def make_app(service: Service, clock: Clock, *, body_timeout: float = 60.0, max_
         ("GET", "/v1/model", _Snapshot(service, outgoing)),
         ("POST", "/v1/membership", _Membership(service, clock, body_timeout)),
     ]
-    return _Boundary(_Routes(hot, service), service)
+    return _Boundary(_Routes(hot, service, clock), service)
 
 
 class _Routes:
@@ -74,22 +75,23 @@ class _Routes:
     most of many simulated nodes are never asked for a page.
     """
 
-    def __init__(self, hot: list[tuple[str, str, ASGIApp]], service: Service) -> None:
+    def __init__(self, hot: list[tuple[str, str, ASGIApp]], service: Service, clock: Clock) -> None:
         self._hot = {(method, path): handler for method, path, handler in hot}
         self._routes = hot
         self._service = service
+        self._clock = clock
         self._starlette: Starlette | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         handler = self._hot.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
         if handler is None:
             if self._starlette is None:
-                self._starlette = _starlette(self._routes, self._service)
+                self._starlette = _starlette(self._routes, self._service, self._clock)
             handler = self._starlette
         await handler(scope, receive, send)
 
 
-def _starlette(hot: list[tuple[str, str, ASGIApp]], service: Service) -> Starlette:
+def _starlette(hot: list[tuple[str, str, ASGIApp]], service: Service, clock: Clock) -> Starlette:
     """Every route, the hot ones too: whoever asks for one by another method is answered from here."""
     pages = Pages(service)
     routes: list[tuple[str, Callable[..., object], str]] = [
@@ -97,6 +99,8 @@ def _starlette(hot: list[tuple[str, str, ASGIApp]], service: Service) -> Starlet
         ("/v1/layout", pages.layout, "GET"),
         ("/v1/status", pages.status, "GET"),
         ("/v1/peers", pages.peers, "GET"),
+        ("/v1/history", pages.history, "GET"),
+        ("/v1/events", Events(service, clock), "GET"),
         ("/healthz", pages.health, "GET"),
         ("/readyz", pages.readiness, "GET"),
         ("/metrics", pages.metrics, "GET"),
@@ -106,7 +110,7 @@ def _starlette(hot: list[tuple[str, str, ASGIApp]], service: Service) -> Starlet
     app = Starlette(
         routes=[Route(path, endpoint, methods=[method]) for path, endpoint, method in routes],
         middleware=[Middleware(_Boundary, service=service)],
-        exception_handlers={HTTPException: pages.refuse},
+        exception_handlers={HTTPException: pages.refuse, FrameError: pages.refused},
     )
     app.router.redirect_slashes = False
     return app

@@ -2,8 +2,8 @@
 
 | asks for | needs |
 |---|---|
-| /healthz | nothing |
-| GET of the other OPEN pages | nothing with --public-status, else as below |
+| GET of /healthz and of the page's files | nothing |
+| GET of the other PUBLIC pages | nothing with --public-status, else as below |
 | everything else | the token, if there is one; a certificate, if there is TLS |
 
 Whoever asks or sends more than a budget (budget.py) allows its address is refused too, with the seconds
@@ -25,8 +25,14 @@ from p2pfl.network.presenting import INFO
 from p2pfl.network.security import Security
 
 ALIVE = "/healthz"
+EVENTS = "/v1/events"
+PAGE, FILES = "/", "/web/"
+"""The page that a browser shows and, below FILES, what belongs to it: nothing of this node is in them."""
 PUBLIC = frozenset(
-    ("/", "/v1/status", "/v1/peers", "/v1/layout", ALIVE, "/readyz", "/metrics", "/openapi.json")
+    (
+        *("/v1/status", "/v1/peers", "/v1/history", EVENTS, "/v1/layout"),
+        *(ALIVE, "/readyz", "/metrics", "/openapi.json"),
+    )
 )
 """Pages for people and tools: read only, and without weights."""
 CERTIFIED = "p2pfl.certificate"
@@ -67,7 +73,7 @@ class Gate:
         try:
             source = self._spend(scope)
             shown = self._admit(scope)
-            if reserved and not _is_page(scope):
+            if reserved and (not _is_page(scope) or scope["path"] == EVENTS):  # which would keep it for good
                 raise Busy("all connections are taken but those that are kept for pages; try again later")
         except FrameError as error:
             await report(self._app, scope.get("client"), error)
@@ -116,7 +122,7 @@ class Gate:
         token = security.token
         given = next((value for name, value in scope["headers"] if name == b"authorization"), None)
         shown = token is not None and given is not None and token.admits(given)
-        if _is_page(scope) and (security.public_status or path == ALIVE):
+        if _is_page(scope) and (security.public_status or path == ALIVE or _is_file(path)):
             return shown
         if security.tls is not None and not scope.get("state", {}).get(CERTIFIED, False):
             raise NoCertificate("without a certificate only the pages of --public-status are open here")
@@ -155,7 +161,12 @@ def _adding(send: Send, header: tuple[bytes, bytes]) -> Send:
 
 
 def _is_page(scope: Scope) -> bool:
-    return scope["path"] in PUBLIC and scope["method"] in ("GET", "HEAD")
+    path = scope["path"]
+    return (path in PUBLIC or _is_file(path)) and scope["method"] in ("GET", "HEAD")
+
+
+def _is_file(path: str) -> bool:
+    return path == PAGE or path.startswith(FILES)
 
 
 def _has_body(scope: Scope) -> bool:

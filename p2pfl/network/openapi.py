@@ -1,6 +1,7 @@
 """The OpenAPI document of a node's JSON routes, which it serves at /openapi.json.
 
-The msgpack routes, over which nodes exchange models, are in docs/protocol.md: OpenAPI has no words for them.
+The msgpack routes, over which nodes exchange models, and the stream of events are in docs/protocol.md:
+OpenAPI has no words for them.
 Objects may get more properties: clients ignore what they do not know.
 """
 
@@ -18,6 +19,7 @@ COUNT = {"type": "integer", "minimum": 0}
 TEXT = {"type": "string"}
 NUMBER = {"type": "number"}
 MAYBE_NUMBER = {"type": ["number", "null"]}
+POINT: dict[str, object] = {"n": COUNT, "t": NUMBER}
 DIGEST = {"type": "string", "pattern": "^[0-9a-f]{32}$"}
 
 
@@ -85,6 +87,8 @@ SCHEMAS: dict[str, dict[str, object]] = {
         verified={"type": "boolean", "description": "Whether what it says is signed."},
         node_state={"type": ["string", "null"], "enum": STATES},
         round=COUNT,
+        age={**MAYBE_NUMBER, "description": "Of the last model that it sent; null before that."},
+        accuracy={**MAYBE_NUMBER, "description": "Of its model by its own word; null if it does not say."},
         bytes_in=COUNT,
         bytes_out=COUNT,
         exchanges_in=COUNT,
@@ -135,6 +139,41 @@ SCHEMAS: dict[str, dict[str, object]] = {
         rejected={"type": "object", "additionalProperties": COUNT, "description": "Refusals by reason."},
         refusals=_array(_the("Refusal")),
     ),
+    "History": _object(
+        "What the node remembers. Curves keep their span and lose points; the rest is the latest.",
+        sequence={**COUNT, "description": "Of the newest change; `n` of an entry is that which made it."},
+        seconds={**NUMBER, "description": "Now, since the node started; `t` of an entry is the same."},
+        rounds={**_array(_the("RoundPoint")), "description": "The node's own curves."},
+        peers={**_array(_the("PeerPoint")), "description": "Accuracies by the peers' own word."},
+        traffic={**_array(_the("TrafficPoint")), "description": "Bytes since the start."},
+        received=COUNT,
+        sent=COUNT,
+        exchanges={**_array(_the("RecentExchange")), "description": "Of models, the latest."},
+        log={**_array(_the("LogLine")), "description": "Notable events, the latest."},
+    ),
+    "RoundPoint": _object(
+        "A completed round, or an evaluation after the last one.",
+        **POINT,
+        round=COUNT,
+        age=MAYBE_NUMBER,
+        training_loss=MAYBE_NUMBER,
+        loss={**MAYBE_NUMBER, "description": "On held-out data, as the accuracies."},
+        accuracy=MAYBE_NUMBER,
+        balanced_accuracy=MAYBE_NUMBER,
+    ),
+    "PeerPoint": _object("A peer's accuracy.", **POINT, peer=TEXT, round=COUNT, accuracy=NUMBER),
+    "TrafficPoint": _object("Bytes until then.", **POINT, received=COUNT, sent=COUNT),
+    "RecentExchange": _object(
+        "A model that went to a peer, came from it, or both.",
+        **POINT,
+        peer=TEXT,
+        mode=TEXT,
+        direction={"type": "string", "enum": ["in", "out"], "description": "in: the peer asked."},
+        received=COUNT,
+        sent=COUNT,
+        outcome={"type": "string", "description": "ok, or why it failed."},
+    ),
+    "LogLine": _object("An event.", **POINT, event=TEXT, text=TEXT),
     "Alive": _object("The node's process answers.", healthy={"const": True}),
     "Ready": _object(
         "Whether the node is of use to others.",
@@ -160,6 +199,7 @@ PAGES: dict[str, Page] = {  # path -> (operation, summary, schema of 200, other 
     ),
     "/v1/status": ("status", "What the node does, and what it refused.", _the("Status"), {}),
     "/v1/peers": ("peers", "Whom the node knows.", _array(_the("Peer")), {}),
+    "/v1/history": ("history", "What the node remembers of its past.", _the("History"), {}),
     "/v1/layout": ("layout", "Task and layout of the model.", _the("Layout"), {}),
     "/openapi.json": ("openapi", "This document.", {"type": "object", "required": ["openapi", "paths"]}, {}),
 }

@@ -5,9 +5,6 @@ Every page is a coroutine: plain functions would run in threads, which virtual t
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -15,6 +12,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from p2pfl import __version__
 from p2pfl.errors import FrameError, NoSuchRoute, WrongMethod
 from p2pfl.network import openapi, problems
+from p2pfl.network.documents import finite
 from p2pfl.network.service import Service
 
 
@@ -36,10 +34,13 @@ class Pages:
         return JSONResponse(self._layout)
 
     async def status(self, request: Request) -> Response:
-        return JSONResponse(_finite(self._service.status()))
+        return JSONResponse(finite(self._service.status()))
 
     async def peers(self, request: Request) -> Response:
-        return JSONResponse(_finite(self._service.peers()))
+        return JSONResponse(finite(self._service.peers()))
+
+    async def history(self, request: Request) -> Response:
+        return JSONResponse(finite(self._service.history()))
 
     async def health(self, request: Request) -> Response:
         return JSONResponse({"healthy": True})
@@ -63,6 +64,18 @@ class Pages:
             f"p2pfl {__version__}: a gossip-learning node; see /v1/status and /openapi.json\n"
         )
 
+    async def refused(self, request: Request, error: Exception) -> Response:
+        """A page's own refusal."""
+        assert isinstance(error, FrameError)
+        self._service.reject(error, problems.source(request.scope), "")
+        headers: dict[str, str] = {}
+        for seconds in problems.retry_after(error):
+            headers["retry-after"] = str(seconds)
+        if request.method == "POST":  # its body may not have been read
+            headers["connection"] = "close"
+        document = problems.encode(error.reason, error.status, str(error))
+        return Response(document, error.status, headers, problems.MEDIA_TYPE)
+
     async def refuse(self, request: Request, error: Exception) -> Response:
         """Starlette's own refusals (no such path, wrong method), as problem documents and counted."""
         where = f"{request.method} {problems.one_line(request.url.path)}"
@@ -80,14 +93,3 @@ class Pages:
         self._service.reject(refusal, problems.source(request.scope), "")
         document = problems.encode(refusal.reason, refusal.status, str(refusal))
         return Response(document, refusal.status, headers, problems.MEDIA_TYPE)
-
-
-def _finite(value: object) -> object:
-    """A value for JSON, which has no NaN and no infinity: null instead, as a diverged node's loss is."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _finite(member) for key, member in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(member) for member in value]
-    return value

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import trio
+
 from p2pfl.errors import PeerError
 from p2pfl.gossip.messages import Hello, Layout, Model, ModelHead, Pull, Task
 
@@ -11,7 +13,7 @@ Chunks = tuple[bytes, memoryview]
 
 
 class Service(Protocol):
-    """Implemented by the node. Nothing here waits, but for a hello that asks for a probe."""
+    """Implemented by the node. Nothing here waits, but `change`, and a hello that asks for a probe."""
 
     @property
     def task(self) -> Task: ...
@@ -49,3 +51,13 @@ class Service(Protocol):
 
     def metrics(self) -> tuple[str, bytes] | None:
         """(content type, body) of GET /metrics; None if the node shows none."""
+
+    def history(self, since: int = 0) -> dict[str, object]:
+        """What is remembered; since: the `sequence` of an earlier answer, for what came after it."""
+
+    async def change(self, since: int) -> None:
+        """Return once something has happened after that `sequence`, or the node ends. This one waits."""
+
+    @property
+    def end(self) -> trio.Event:
+        """Set when the node stops: who watches it need not wait any longer."""

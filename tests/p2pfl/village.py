@@ -13,7 +13,7 @@ import trio
 from netsim.network import SimulatedNetwork, UniformLinks
 from p2pfl.clock import Clock
 from p2pfl.config import NodeConfig, build
-from p2pfl.events import Event
+from p2pfl.events import Event, Observe
 from p2pfl.gossip.admission import Admission
 from p2pfl.gossip.identity import Identity
 from p2pfl.gossip.messages import Layout, Task, TensorSpec, Vector
@@ -59,6 +59,7 @@ class Villager:
     compute: CountingCompute
     saved: list[Checkpoint]
     seen: list[tuple[float, Event]]
+    listeners: list[Observe]  # told of every event, too
 
     def events(self, kind: type[E]) -> list[E]:
         return [event for _, event in self.seen if isinstance(event, kind)]
@@ -102,6 +103,12 @@ class Village:
         compute = CountingCompute(clock, seconds)
         seen: list[tuple[float, Event]] = []
         saved: list[Checkpoint] = []
+        listeners: list[Observe] = []
+
+        def observe(event: Event) -> None:
+            seen.append((trio.current_time(), event))
+            for listener in listeners:
+                listener(event)
 
         async def save(checkpoint: Checkpoint) -> str | None:
             left_out = full(checkpoint)
@@ -122,14 +129,14 @@ class Village:
             network=self.network.host(index),
             clock=clock,
             rng=np.random.default_rng(index),
-            observe=lambda event: seen.append((trio.current_time(), event)),
+            observe=observe,
             save=save,
             resume=resume,
             storage=StorageHealth(),
             identity=identity,
             admission=Admission(id, require_signed=built.require_signed, allowed=allowed),
         )
-        return Villager(node, compute, saved, seen)
+        return Villager(node, compute, saved, seen, listeners)
 
 
 @asynccontextmanager

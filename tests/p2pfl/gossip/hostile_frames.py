@@ -95,6 +95,9 @@ def hello_frames(task: Task, layout: Layout) -> list[Hostile]:
         ("target with a path", _with(entries, ask="probe", target=["n2", "http://a:1/x"]), BadField),
         ("target that is none", _with(entries, ask="probe", target=7), BadField),
         ("answer that is none", _with(entries, reached=1), BadField),
+        ("accuracy above 1", _with(entries, accuracy=1.5), BadField),
+        ("accuracy that is no number", _with(entries, accuracy=NAN), BadField),
+        ("accuracy in words", _with(entries, accuracy="high"), BadField),
     ]
     found += hostile_signatures.hellos(task, layout)
     return [Hostile(f"hello, {name}", body, error) for name, body, error in found]
@@ -201,7 +204,7 @@ def _places(entries: dict[str, Any], payload: bytes) -> Found:
     yield "w as list", model(pairs, payload, w=[0.5]), BadField
     yield "w as extension", model(pairs, payload, w=msgpack.ExtType(1, payload[:8])), BadField
     for key, _ in pairs[2:]:
-        if key != "news":  # which need not be there
+        if key not in ("news", "accuracy"):  # which need not be there
             yield f"no {key}", _with(entries, payload, **{key: MISSING}), MissingField
 
 

@@ -88,6 +88,7 @@ def good_hello(task: Task, layout: Layout) -> dict[str, Any]:
         "layout": layout.fingerprint,
         "view": [["n2", "http://192.0.2.8:8470"]],
         "news": [["mallory", "http://192.0.2.66:8470", "alive", 1, 0, ""]],
+        "accuracy": 0.5,
         "round": 3,
     }
 

@@ -70,6 +70,7 @@ class Site:
     state: dict[str, object] = field(default_factory=dict)
     company: bool = True
     page: tuple[str, bytes] | None = None
+    end: trio.Event = field(default_factory=trio.Event)
 
     def receive_model(self, model: Model, source: str, size: int) -> Chunks | None:
         self.on_model(model)
@@ -104,6 +105,12 @@ class Site:
 
     def metrics(self) -> tuple[str, bytes] | None:
         return self.page
+
+    def history(self, since: int = 0) -> dict[str, object]:
+        return {"sequence": 0, "rounds": []}
+
+    async def change(self, since: int) -> None:
+        await trio.sleep_forever()
 
     def frame(self) -> Chunks:
         return frame(self.id, task=self.task, layout=self.layout, seed=5)

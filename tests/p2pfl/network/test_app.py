@@ -37,7 +37,7 @@ from tests.p2pfl.network.sites import (
 )
 
 MSGPACK = ("content-type", "application/msgpack")
-ROUTES = ["/v1/model", "/v1/layout", "/v1/status", "/v1/peers", "/healthz", "/readyz", "/"]
+ROUTES = ["/v1/model", "/v1/layout", "/v1/status", "/v1/peers", "/v1/history", "/healthz", "/readyz", "/"]
 
 
 def problem(answer: Answer) -> str:

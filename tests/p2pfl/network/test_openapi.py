@@ -20,6 +20,7 @@ from starlette.types import Message
 
 from p2pfl import errors
 from p2pfl.clock import Clock
+from p2pfl.events import RoundCompleted, Served, StateChanged
 from p2pfl.network import openapi
 from p2pfl.network.app import make_app, send_refusal
 from p2pfl.network.gate import PUBLIC
@@ -145,10 +146,18 @@ async def test_refusals_under_load_are_in_the_document(error: errors.FrameError,
 async def test_the_document_names_every_property_and_no_other() -> None:
     """required: a client may rely on it.  And nothing is served that is not described."""
     villager = Village().villager(0, (1,))
-    villager.node.service.reject(errors.Truncated("too short"), "192.0.2.1", "")
+    service = villager.node.service
+    note = service.keep_history()
+    contact = villager.node.gossip.view.contacts()[0]
+    villager.node.gossip.view.answered(contact, "id1", "192.0.2.1")
+    contact.accuracy = 0.5
+    note(RoundCompleted(1, 64.0))
+    note(StateChanged("done"))
+    note(Served("push", "id1", 100, 0))
+    service.reject(errors.Truncated("too short"), "192.0.2.1", "")
     app = make_app(villager.node.service, Clock())
     documents = {path: json.loads((await call(app, "GET", path)).body) for path in openapi.PAGES}
-    status = documents["/v1/status"]
+    status, history = documents["/v1/status"], documents["/v1/history"]
     shown = {
         "Status": status,
         "Peer": status["peers"][0],
@@ -156,6 +165,12 @@ async def test_the_document_names_every_property_and_no_other() -> None:
         "Task": status["task"],
         "Layout": documents["/v1/layout"],
         "Tensor": documents["/v1/layout"]["tensors"][0],
+        "History": history,
+        "RoundPoint": history["rounds"][0],
+        "PeerPoint": history["peers"][0],
+        "TrafficPoint": history["traffic"][0],
+        "RecentExchange": history["exchanges"][0],
+        "LogLine": history["log"][0],
         "Alive": documents["/healthz"],
         "Ready": documents["/readyz"],
         "Problem": json.loads((await call(app, "GET", "/nowhere")).body),
@@ -175,7 +190,7 @@ def test_every_refusal_of_the_document_has_its_error() -> None:
 
 def test_the_documents_routes_are_those_of_the_pages() -> None:
     assert set(openapi.PAGES) < PUBLIC
-    assert PUBLIC - set(openapi.PAGES) == {"/", "/metrics"}  # not JSON
+    assert PUBLIC - set(openapi.PAGES) == {"/v1/events", "/metrics"}  # not JSON
     text = (Path(__file__).parents[3] / "docs" / "protocol.md").read_text(encoding="utf-8")
     for path in openapi.PAGES:
         assert f"`GET {path}`" in text

@@ -43,8 +43,8 @@ from tests.p2pfl.network.sites import (
 )
 from tests.p2pfl.network.test_server import connected, get, post
 
-PAGES = ("/", "/v1/status", "/v1/peers", "/v1/layout", "/readyz")
-GUARDED = (*PAGES, "/v1/model", "/v1/nothing")
+PAGES = ("/v1/status", "/v1/peers", "/v1/history", "/v1/layout", "/readyz")
+GUARDED = (*PAGES, "/v1/events", "/v1/model", "/v1/nothing")
 
 
 @asynccontextmanager
