@@ -158,7 +158,7 @@ def as_table(status: Status) -> str:
     if status.get("kept_own"):
         rule, times = one_line(str(status.get("merge"))), _shown(status["kept_own"])
         console.print(Text(f"merge {rule}: too few models, own weights kept {times} times"))
-    for line in _storage(status.get("storage")):
+    for line in (*_storage(status.get("storage")), *_thrift(status.get("thrift"))):
         console.print(Text(one_line(line)))
     peers = [peer for peer in status["peers"] if isinstance(peer, dict)]
     gone = [member for member in status.get("gone") or () if isinstance(member, dict)]
@@ -212,6 +212,23 @@ def _storage(storage: object) -> list[str]:
     damaged = storage.get("damaged")
     for entry in damaged if isinstance(damaged, list) else []:
         lines.append(f"damaged and set aside: {entry}")
+    return lines
+
+
+def _thrift(thrift: object) -> list[str]:
+    """What a node spares, and what it waits for."""
+    if not isinstance(thrift, dict):
+        return []
+    lines, hours = [], thrift.get("train_hours")
+    if thrift.get("training_waits_for") == "hours":
+        lines.append(f"trains only at {', '.join(map(str, hours if isinstance(hours, list) else ()))}")
+    elif thrift.get("training_waits_for") == "load":
+        lines.append(f"waits to train until the machine's load is {thrift.get('max_load')} or less")
+    if thrift.get("bytes_per_hour"):
+        spent, most = _megabytes(thrift.get("bytes_last_hour")), _megabytes(thrift["bytes_per_hour"])
+        lines.append(f"last hour: {spent} of {most} MB, exchanges put off: {thrift.get('exchanges_put_off')}")
+    if thrift.get("metered"):
+        lines.append("metered link: exchanges are rarer")
     return lines
 
 

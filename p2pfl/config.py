@@ -7,13 +7,16 @@ flags and files are flat: `local_epochs` is `--local-epochs` and the key `local-
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from p2pfl import merge_rule
 from p2pfl.errors import ConfigError
 from p2pfl.merge_rule import MergeRule
 from p2pfl.options import Key, build, check, flatten, group, keys, option
+from p2pfl.profiles import PROFILES, Profile
+from p2pfl.thrift_config import ThriftConfig
 from p2pfl.urls import (
     TASK_PATH,
     TASKS,
@@ -40,6 +43,7 @@ __all__ = [
     "NodeConfig",
     "Schedule",
     "SecurityConfig",
+    "ThriftConfig",
     "TrainingConfig",
     "build",
     "check",
@@ -256,6 +260,11 @@ class SecurityConfig:
 class NodeConfig:
     """One node. See docs/design.md for what each choice trades."""
 
+    PRESETS: ClassVar[Mapping[str, Mapping[str, object]]] = PROFILES
+
+    profile: Profile = option(
+        "none", "edge: defaults for a small device on a slow link; what else is given wins over them."
+    )
     listen: str = option("127.0.0.1:8470", "HOST:PORT to listen on; port 0 takes a free one.")
     advertise: str | None = option(
         None,
@@ -305,6 +314,7 @@ class NodeConfig:
     gossip: GossipConfig = group(GossipConfig)
     evaluation: EvaluationConfig = group(EvaluationConfig)
     security: SecurityConfig = group(SecurityConfig)
+    thrift: ThriftConfig = group(ThriftConfig)
 
     def __post_init__(self) -> None:
         parse_listen(self.listen)

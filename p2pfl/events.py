@@ -64,6 +64,20 @@ class StateChanged(Event):
 
 
 @dataclass(frozen=True)
+class TrainingHeld(Event):
+    """No round begins, though some are left. reason: hours (it is not the time), load (of the machine)."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class TrainingReleased(Event):
+    """It may train again. seconds: for which it was held."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Joined(Event):
     """A late joiner started from the median of these peers' models."""
 

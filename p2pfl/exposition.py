@@ -221,6 +221,13 @@ class _State(Collector):
         for reason, count in _refusals(service.rejected()).items():
             refused.add_metric([reason], count)
         yield refused
+        if (thrift := service.thrift) is not None:
+            yield _gauge("training_allowed", "0 while hours or load forbid it.", float(not thrift.closed()))
+            yield _gauge("metered", "1 if the link is paid for by volume.", float(thrift.metered))
+            yield _counter("exchanges_put_off", "For want of bytes, or as the link is dear.", thrift.put_off)
+            most, spent = thrift.bytes_of_hour()
+            yield _gauge("hour_bytes", "Bytes of the last hour, in and out, if they are limited.", spent)
+            yield _gauge("hour_limit_bytes", "Most bytes in an hour, if they are limited.", most)
         if (storage := service.storage) is not None:
             yield _gauge("checkpoint_round", "Round of the last state on disk.", storage.round)
             yield _gauge("storage_problem", "1 if the last save failed.", float(bool(storage.problem)))

@@ -55,6 +55,7 @@ from p2pfl.seams import Compute, Network, Save
 from p2pfl.service import NodeService, Score
 from p2pfl.storage.checkpoint import Checkpoint
 from p2pfl.storage.health import StorageHealth
+from p2pfl.thrift import Thrift
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +71,7 @@ class Node:
     save: None if the node keeps nothing over a restart.  storage: shown in its status.
     incarnation: higher with each start of this id.  identity, admission: as Gossip takes them.
     gossip: makes what speaks for it; simulated adversaries have another one.
+    thrift: when it may train and send; None: whenever it can.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class Node:
         identity: Identity | None = None,
         admission: Admission | None = None,
         gossip: Callable[..., Gossip] = Gossip,
+        thrift: Thrift | None = None,
     ) -> None:
         self.done = trio.Event()
         self.config = config
@@ -138,6 +141,8 @@ class Node:
         )
         self.service.score = Score(self.gossip.round, self.gossip.age)
         self.service.storage = storage
+        self._thrift = thrift or Thrift(config.thrift, clock.now, observe=observe)
+        self.service.thrift = thrift
         self.service.may_be_alone = not (config.peers or config.min_peers or config.discover != "none")
 
     async def run(self, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED) -> None:
@@ -218,6 +223,8 @@ class Node:
         self._enter("training")
         rounds = self.config.training.rounds
         while rounds == 0 or self.gossip.round < rounds:
+            await self._thrift.look_at_link()
+            await self._hold()
             await self._round(courier)
         self._enter("settling")
         for _ in range(self.config.gossip.settle):
@@ -231,6 +238,15 @@ class Node:
         await self._stay(courier)
 
     # -- the loop
+
+    async def _hold(self) -> None:
+        """Until training may go on: merge what arrives, and answer."""
+        for until in self._thrift.held():
+            while self._clock.now() < until:
+                news = self._news.next()
+                if self._merge() is not None:
+                    self._publish()
+                await self._news.until(news, until)
 
     async def _round(self, courier: Courier) -> None:
         training = self.config.training
@@ -255,7 +271,7 @@ class Node:
         await self._pace(0.0)
         self._publish()
         self._last_tell = self._clock.now()
-        courier.tell(self.config.gossip.fanout, self.config.gossip.gossip)
+        courier.tell(self._thrift.fanout(self.config.gossip.fanout), self.config.gossip.gossip)
         every = self.config.evaluation.evaluate_every
         if every and self.gossip.round % every == 0:
             await self._evaluate()
@@ -278,7 +294,7 @@ class Node:
             self._optimiser = np.empty(0, np.float32)
 
     async def _settle_once(self, courier: Courier) -> None:
-        await self._pace(0.0)
+        await self._clock.sleep(self._due(self._thrift.wait()) - self._clock.now())
         if self._merge():  # what came since is not held back from the next peer
             self._publish()
         self._last_tell = self._clock.now()
@@ -292,7 +308,6 @@ class Node:
         What a node that still trains sends is a model of mostly its own last round; whoever merged one
         settles again, or the done nodes would end apart, each with the round it happened to be told of.
         """
-        interval = self.config.gossip.interval
         owed, stale = 0, False  # push-pulls still to do; merged since the last evaluation
         with self._clock.deadline(self.config.linger if self.config.exit_when_done else np.inf):
             while not (self.config.exit_when_done and self._all_done()):
@@ -305,8 +320,8 @@ class Node:
                 # However many peers still train: one exchange or evaluation an interval.
                 if not (stale or owed):
                     await news.wait()
-                elif self._clock.now() < self._last_tell + interval:
-                    await self._news.until(news, self._last_tell + interval)
+                elif self._clock.now() < (due := self._due(self._thrift.wait() if owed else 0.0)):
+                    await self._news.until(news, due)
                 else:
                     self._last_tell = self._clock.now()
                     if owed:
@@ -394,4 +409,9 @@ class Node:
 
     async def _pace(self, ahead: float) -> None:
         """Sleep until `ahead` seconds before the interval since the last exchange is over."""
-        await self._clock.sleep(self._last_tell + self.config.gossip.interval - ahead - self._clock.now())
+        await self._clock.sleep(self._due() - ahead - self._clock.now())
+
+    def _due(self, wait: float = 0.0) -> float:
+        """When the interval since the last exchange is over, and not before `wait` seconds from now."""
+        interval = self._thrift.interval(self.config.gossip.interval)
+        return max(self._last_tell + interval, self._clock.now() + wait)

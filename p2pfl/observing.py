@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 NOTABLE = (
     "started",
     "state-changed",
+    "training-held",
+    "training-released",
     "joined",
     "peer-added",
     "peer-dropped",

@@ -83,9 +83,13 @@ def _keys_and_groups(kind: Any) -> tuple[tuple[Key, ...], Mapping[str, Any]]:
 def build(kind: type[T], values: Mapping[str, object]) -> T:
     """A configuration from flat keys (`local_epochs` or `local-epochs`); what is absent keeps its default.
 
+    Where the class has PRESETS, the key `profile` names other defaults.
     Raises ConfigError for an unknown key (with the nearest known one), a wrong type or a bad value.
     """
     known = {key.name: key for key in keys(kind)}
+    preset = getattr(kind, "PRESETS", {}).get(str(values.get("profile")), {})
+    given = {raw.replace("-", "_") for raw in values}
+    values = {**{name: value for name, value in preset.items() if name not in given}, **values}
     grouped: dict[str, dict[str, object]] = {"": {}}
     for raw, value in values.items():
         name = raw.replace("-", "_")

@@ -19,6 +19,7 @@ from p2pfl.gossip.protocol import Gossip
 from p2pfl.history import History
 from p2pfl.network.budget import Buckets
 from p2pfl.storage.health import StorageHealth
+from p2pfl.thrift import Thrift
 
 # The reason of models that find no room: no error, for the sender did nothing wrong.
 INBOX_FULL = "inbox-full"
@@ -64,6 +65,7 @@ class NodeService:
         self.reach: Reach = _reaches_nobody
         self.score = Score()
         self.storage: StorageHealth | None = None  # of a node that keeps something
+        self.thrift: Thrift | None = None  # of a node that spares something
         self.exposition: Callable[[], tuple[str, bytes]] | None = None  # the page /metrics of a real node
         self.may_be_alone = False  # nobody told it of others: it is not waiting for anybody
         self._gossip = gossip
@@ -167,6 +169,7 @@ class NodeService:
             "kept_own": gossip.kept_own,
             "data_fingerprint": self._data_fingerprint,
             "storage": self.storage.as_dict() if self.storage is not None else None,
+            "thrift": self.thrift.as_dict() if self.thrift is not None and self.thrift.spares else None,
             "peers": self.peers(),
             "callers": self._callers(),
             "gone": [

@@ -26,6 +26,8 @@ from p2pfl.learning.learner import Learner
 from p2pfl.learning.partition import Shard, shard
 from p2pfl.learning.torch_learner import TorchLearner
 from p2pfl.network import discovery
+from p2pfl.network.hourly import HourlyBudget
+from p2pfl.network.metered import is_metered
 from p2pfl.network.security import Security
 from p2pfl.network.server import HttpNetwork
 from p2pfl.node import Node
@@ -35,6 +37,7 @@ from p2pfl.seams import Compute
 from p2pfl.storage.checkpoint import Checkpoint
 from p2pfl.storage.health import StorageHealth
 from p2pfl.storage.journal import JournalFile
+from p2pfl.thrift import Surroundings, Thrift, exchange_size
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +107,10 @@ async def _main(
         if resume is not None:
             _check_same(resume, learner, config)
         identity = take_identity(config.state_dir, resume)
+        budget = HourlyBudget(config.thrift.bytes_per_hour, clock.now)
+        size = exchange_size(config.gossip, learner.layout.size)
+        around = Surroundings(is_metered=is_metered)
+        thrift = Thrift(config.thrift, clock.now, size, budget, around, observe)
         node = Node(
             config,
             id=identity.id,
@@ -112,7 +119,7 @@ async def _main(
             initial=learner.initial_weights(config.training.init_seed),
             shard=own,
             compute=compute,
-            network=HttpNetwork(config.listen, config.call_from, security),
+            network=HttpNetwork(config.listen, config.call_from, security, budget),
             clock=clock,
             rng=rng,
             observe=observe,
@@ -123,6 +130,7 @@ async def _main(
             admission=admission_of(config, identity.id),
             storage=health if kept or journal else None,
             gossip=gossip,
+            thrift=thrift,
         )
         exposition = Exposition(node.gossip, node.service)
         observe.listeners.append(exposition.note)

@@ -21,6 +21,7 @@ from p2pfl.errors import Busy, FrameError, NoCertificate, TooManyRequests, Unaut
 from p2pfl.network import problems
 from p2pfl.network.app import REFUSED, send_refusal
 from p2pfl.network.budget import Buckets, origin
+from p2pfl.network.hourly import HourlyBudget
 from p2pfl.network.presenting import INFO
 from p2pfl.network.security import Security
 
@@ -35,6 +36,8 @@ PUBLIC = frozenset(
     )
 )
 """Pages for people and tools: read only, and without weights."""
+MODELS = ("/v1/exchange", "/v1/model")
+"""Ends of the paths by which models travel."""
 CERTIFIED = "p2pfl.certificate"
 """Key of a scope's state by which the server says whether the client showed a certificate."""
 
@@ -54,9 +57,12 @@ _CLOSE = (b"connection", b"close")
 
 
 class Gate:
-    """An application that lets requests through to another."""
+    """An application that lets requests through to another. budget: of this node's bytes; None: no limit."""
 
-    def __init__(self, app: ASGIApp, security: Security, clock: Clock) -> None:
+    def __init__(
+        self, app: ASGIApp, security: Security, clock: Clock, budget: HourlyBudget | None = None
+    ) -> None:
+        self._budget = budget or HourlyBudget(0, clock.now)
         self._app = app
         self._security = security
         self._clock = clock
@@ -75,6 +81,7 @@ class Gate:
             shown = self._admit(scope)
             if reserved and (not _is_page(scope) or scope["path"] == EVENTS):  # which would keep it for good
                 raise Busy("all connections are taken but those that are kept for pages; try again later")
+            carries = self._check_budget(scope)
         except FrameError as error:
             await report(self._app, scope.get("client"), error)
             if isinstance(error, TooManyRequests):
@@ -83,7 +90,18 @@ class Gate:
             return
         if self._security.max_bytes:
             receive, send = self._counting(source, receive, send)
-        await self._app(scope, receive, _adding(send, _INFO) if shown else send)
+        with self._budget.reserved(self._budget.exchange if carries else 0):
+            await self._app(scope, receive, _adding(send, _INFO) if shown else send)
+
+    def _check_budget(self, scope: Scope) -> bool:
+        """Whether the request carries models; TooManyRequests if this node has no bytes left for them."""
+        if not self._budget.most or not scope["path"].endswith(MODELS):
+            return False
+        if (wait := self._budget.wait(self._budget.exchange)) > 0:
+            raise TooManyRequests(
+                f"this node has used up its bytes of the hour; try again in {wait:.0f} s", retry_after=wait
+            )
+        return True
 
     def _spend(self, scope: Scope) -> str:
         """Take a request out of its source's budget, and return the source. Raises TooManyRequests."""

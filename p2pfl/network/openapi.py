@@ -129,6 +129,10 @@ SCHEMAS: dict[str, dict[str, object]] = {
         },
         data_fingerprint=TEXT,
         storage={"type": ["object", "null"], "description": "How saving goes; null without --state-dir."},
+        thrift={
+            "type": ["object", "null"],
+            "description": "What it spares; null: nothing.",
+        },
         peers=_array(_the("Peer")),
         callers={**_array(CALLER), "description": "Members that call, and cannot be called."},
         gone={**_array(GONE), "description": "Members that are not there any more, as far as is known."},

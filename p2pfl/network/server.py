@@ -12,6 +12,7 @@ import contextlib
 import logging
 import math
 import ssl
+from collections.abc import Callable
 
 import httpx
 import trio
@@ -30,6 +31,7 @@ from p2pfl.network import http1, listening, tls
 from p2pfl.network.budget import origin
 from p2pfl.network.courtesy import Courteous, Slicing
 from p2pfl.network.gate import CERTIFIED, RESERVED, Gate, report, requests_of
+from p2pfl.network.hourly import HourlyBudget
 from p2pfl.network.http1 import Http1
 from p2pfl.network.presenting import PresentingTransport
 from p2pfl.network.seats import Seat, Seats
@@ -60,16 +62,27 @@ log = logging.getLogger(__name__)
 
 
 class HttpNetwork:
-    """The network seam of a real node. listen, call_from: as in NodeConfig."""
+    """The network seam of a real node. listen, call_from: as in NodeConfig.
 
-    def __init__(self, listen: str, call_from: str | None = None, security: Security = OPEN) -> None:
+    budget: of bytes, which all connections share; models that do not fit into it are refused. None: no limit.
+    """
+
+    def __init__(
+        self,
+        listen: str,
+        call_from: str | None = None,
+        security: Security = OPEN,
+        budget: HourlyBudget | None = None,
+    ) -> None:
+        self._budget = budget or HourlyBudget(0, trio.current_time)
         self._host, self._port = parse_listen(listen)
         self._call_from = call_from
         self._security = security
 
     def transport(self) -> httpx.AsyncBaseTransport | None:
         context = self._security.tls.client if self._security.tls else None
-        return PresentingTransport(TcpTransport(context, call_from=self._call_from), self._security)
+        tcp = TcpTransport(context, call_from=self._call_from, spend=self._budget.spend)
+        return PresentingTransport(tcp, self._security)
 
     async def serve(
         self, app: ASGIApp, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED
@@ -83,7 +96,7 @@ class HttpNetwork:
         listener = await listening.listen(self._host, self._port)
         self._security.warn_if_open(str(listener.socket.getsockname()[0]))
         async with listener, trio.open_nursery() as nursery:
-            server = _Server(app, self._security)
+            server = _Server(app, self._security, self._budget)
             connections = await nursery.start(server.hold)
             try:
                 host = f"[{self._host}]" if ":" in self._host else self._host
@@ -96,12 +109,13 @@ class HttpNetwork:
 class _Server:
     """The connections of one HttpNetwork.serve()."""
 
-    def __init__(self, app: ASGIApp, security: Security) -> None:
+    def __init__(self, app: ASGIApp, security: Security, budget: HourlyBudget) -> None:
+        self._spend = budget.spend
         self.closing = trio.Event()
         self._app = app
         self._tls = security.tls.server if security.tls else None
         self._clock = Clock()
-        gate = Gate(app, security, self._clock)
+        gate = Gate(app, security, self._clock, budget)
         self._wrapped = ASGIWrapper(Courteous(Slicing(gate)))  # type: ignore[arg-type]
         self._config = _hypercorn_config()
         self._context = WorkerContext(None)
@@ -125,7 +139,9 @@ class _Server:
         try:
             for option in socket_options():
                 stream.setsockopt(*option)
-            connection = _Connection(stream, self._wrapped, self._config, self._context, self._app)
+            connection = _Connection(
+                stream, self._wrapped, self._config, self._context, self._app, self._spend
+            )
         except OSError:
             return  # it left before we could ask for its address
         source = origin(connection.client[0])
@@ -187,8 +203,10 @@ class _Connection:
         config: Config,
         context: WorkerContext,
         told: ASGIApp,
+        spend: Callable[[int], None],
     ) -> None:
-        """told: the application that is told of what is refused before it sees it."""
+        """told: the application that is told of what is refused before it sees it.  spend: told of bytes."""
+        self._spend = spend
         self._stream: trio.SocketStream | TlsStream = stream
         self._app = app
         self._config = config
@@ -291,6 +309,7 @@ class _Connection:
                 data = await self._stream.receive_some(RECEIVE)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return
+            self._spend(len(data))
             await self._protocol.handle(RawData(bytes(data)))
             if not data:
                 return
@@ -300,6 +319,7 @@ class _Connection:
         if isinstance(event, RawData):
             if not event.data:
                 return
+            self._spend(len(event.data))
             async with self._sending:
                 with trio.move_on_after(STALLED), _ignoring_loss():
                     await self._stream.send_all(event.data)

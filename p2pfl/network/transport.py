@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 
 import h11
@@ -37,9 +37,17 @@ class TcpTransport(httpx.AsyncBaseTransport):
     ssl_context: for https addresses; made when the first one is called if it is None.
     call_from: local address of all connections, as in NodeConfig.call_from. Where it is none (any more), or
     none from which a peer could be called, calls raise httpx.ConnectError.
+    spend: told how many bytes went out or came in, heads and bodies, without what TLS adds.
     """
 
-    def __init__(self, ssl_context: ssl.SSLContext | None = None, *, call_from: str | None = None) -> None:
+    def __init__(
+        self,
+        ssl_context: ssl.SSLContext | None = None,
+        *,
+        call_from: str | None = None,
+        spend: Callable[[int], None] = lambda size: None,
+    ) -> None:
+        self._spend = spend
         self._ssl_context = ssl_context
         self._call_from = call_from
         self._idle: list[_Connection] = []  # the longest idle first
@@ -49,7 +57,7 @@ class TcpTransport(httpx.AsyncBaseTransport):
         origin = _Origin.of(request.url)
         connection = self._reuse(origin)
         if connection is None:
-            connection = _Connection(origin, *await self._connect(origin))
+            connection = _Connection(origin, *await self._connect(origin), self._spend)
         try:
             response = await connection.request(request)
         except BaseException:
@@ -133,10 +141,11 @@ class _Origin:
 class _Connection:
     """One TCP connection and the request on it. A new h11 object serves each request.
 
-    peer: the address at the other end.
+    peer: the address at the other end.  spend: told of bytes.
     """
 
-    def __init__(self, origin: _Origin, stream: _Stream, peer: str) -> None:
+    def __init__(self, origin: _Origin, stream: _Stream, peer: str, spend: Callable[[int], None]) -> None:
+        self._spend = spend
         self.origin = origin
         self.idle_since = 0.0
         self._stream = stream
@@ -184,11 +193,15 @@ class _Connection:
                 start += chunk
                 continue
             if start:
-                await self._stream.send_all(start)
+                await self._send_all(start)
                 start = b""
-            await self._stream.send_all(chunk)
+            await self._send_all(chunk)
         if start:
-            await self._stream.send_all(start)
+            await self._send_all(start)
+
+    async def _send_all(self, data: bytes) -> None:
+        self._spend(len(data))
+        await self._stream.send_all(data)
 
     async def piece(self) -> bytes:
         """The next piece of the answer's body; b"" at its end."""
@@ -219,7 +232,9 @@ class _Connection:
 
     async def _receive(self) -> bytes:
         try:
-            return bytes(await self._stream.receive_some(RECEIVE))
+            data = bytes(await self._stream.receive_some(RECEIVE))
+            self._spend(len(data))
+            return data
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             # With TLS 1.3 a server looks at our certificate when we take the handshake for done already.
             if "ALERT" in str(error.__cause__) and (meaning := tls.explain(error.__cause__ or error)):

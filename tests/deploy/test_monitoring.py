@@ -13,7 +13,9 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from p2pfl.config import ThriftConfig
 from p2pfl.exposition import Exposition
+from p2pfl.thrift import Thrift
 from tests.p2pfl.village import Village
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -28,6 +30,7 @@ NEEDED = {"Down", "TrainingStalled", "PeersLost", "RefusalsRising", "StorageFail
 @pytest.fixture(scope="module")
 def page() -> str:
     node = Village().villager(0).node
+    node.service.thrift = Thrift(ThriftConfig(bytes_per_hour=10**6), lambda: 0.0)
     return Exposition(node.gossip, node.service).metrics()[1].decode()
 
 

@@ -23,6 +23,7 @@ from p2pfl.config import (
     parse_shard,
 )
 from p2pfl.errors import ConfigError
+from p2pfl.profiles import EDGE
 from tests.p2pfl.odd_paths import ODD_PATHS
 
 KINDS = (NodeConfig, SimConfig)
@@ -32,6 +33,7 @@ SAMPLES: dict[str, object] = {
     "listen": "0.0.0.0:0",
     "advertise": "https://node.example:443",
     "call_from": "192.168.1.5",
+    "train_hours": ["22:00-06:00"],
     "peers": ["http://10.0.0.1:8470", "http://[::1]:8470"],
     "shard": "2/4",
     "latency": "1.5s",
@@ -72,6 +74,7 @@ BESIDE: dict[str, dict[str, object]] = {
     "tls_cert": {"tls_key": "k", "tls_ca": "a"},
     "tls_key": {"tls_cert": "c", "tls_ca": "a"},
     "tls_ca": {"tls_cert": "c", "tls_key": "k"},
+    "profile": {key: flatten(NodeConfig())[key.replace("_", "-")] for key in EDGE},  # they win over it
     "edge_list": {"topology": "edges"},
     "redraw": {"topology": "random-regular"},
     "attack": {"liars": "2"},
