@@ -151,7 +151,9 @@ def fuzz(
 
 @app.command()
 def reproduce(
-    rows: Annotated[str, typer.Argument(help="A, B, C, D, all, or the id of one row.", metavar="ROWS")],
+    rows: Annotated[
+        str, typer.Argument(help="A, B, C, D, all, or a row or table of one: A2, D4.", metavar="ROWS")
+    ],
     quick: Annotated[
         bool, typer.Option("--quick", help="A little of each, to see that it runs; no figures to compare.")
     ] = False,
@@ -159,28 +161,24 @@ def reproduce(
     data_dir: Annotated[
         str | None, typer.Option(help="Where data sets lie.", envvar="P2PFL_DATA", show_envvar=True)
     ] = None,
+    colour: Annotated[
+        str, typer.Option(help="Data set of D4's colour pictures.", metavar="DATASET")
+    ] = "cifar10",
 ) -> None:
     """Repeat published results: their method and gossip, on the same split, with as much local training."""
     logs.configure("warning", as_json=False)
-    from netsim import report as reports
-    from netsim.literature import figures, results, running
+    from netsim.literature.reproduction import reproduce as repeat
     from netsim.literature.rows import chosen
 
-    found = chosen(rows)
-    reports.check_installed()  # not after hours
-    folder = out or Path("runs") / ("literature-quick" if quick else "literature")
-    made = {}
-    typer.echo(results.HEADER)
-    for row in found:
-        with contextlib.redirect_stdout(sys.stderr):
-            running.run_row(row, folder, quick=quick, data_dir=data_dir)
-        made[row] = results.find(row, folder, quick=quick)
-        for line in results.lines(row, made[row]):
-            typer.echo(line)
-    for note in results.notes(found):
-        typer.echo(note)
-    for path in figures.write(made, folder):
-        typer.echo(path)
+    repeat(
+        chosen(rows),
+        out or Path("runs") / ("literature-quick" if quick else "literature"),
+        quick=quick,
+        data_dir=data_dir,
+        colour=colour,
+        title=f"p2pfl sim reproduce {rows}{' --quick' if quick else ''}",
+        tell=typer.echo,
+    )
 
 
 def as_text(summary: dict[str, Any], *, terminal: bool) -> str:

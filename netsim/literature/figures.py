@@ -2,93 +2,74 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from netsim.literature import liars, skew, workers
 from netsim.literature.results import Found
 from netsim.literature.rows import Row
-from netsim.report import look
+from netsim.literature.running import folder_of
+from netsim.report import look, reading
 from netsim.report.look import SLIDE_FONT, SLIDE_WIDTH, Look
+from netsim.report.story import Story
 from netsim.report.theme import LIGHT
+from p2pfl.errors import StorageError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Results = Mapping[Row, Sequence[Found]]
+Draw = Callable[[Look], "Figure"]
 
-_HEIGHT = 5.5  # inches
+FOLDER = "images"
+# Whose single runs are shown, where there are several alike.
+_WORKERS = ("A1", "A2", "A3", "A4")
+_SKEWS = ("C1-uniform", "C1-90", "C2-1.0")
 
 
 def write(results: Results, out: Path) -> list[Path]:
-    """What can be drawn of these rows, as PNG files in the folder `out`. Raises StorageError."""
+    """What can be drawn of these rows, as PNG files in a folder of `out`. Raises StorageError."""
     slide = Look(LIGHT, SLIDE_WIDTH, SLIDE_FONT, slide=True)
-    made = []
-    workers = {row: found for row, found in results.items() if row.part == "A"}
-    if len(workers) > 1:
-        made.append((out / "A-balanced.png", partial(balanced, results=workers)))
-    biases = {row: found for row, found in results.items() if row.bias is not None}
-    if len(biases) > 1:
-        made.append((out / "C-dial.png", partial(dial, results=biases)))
+    folder = out / FOLDER
+    made = [(folder / f"{name}.png", draw) for name, draw in _drawings(results, out)]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot make the folder {folder}: {error.strerror}") from error
     for path, draw in made:
         look.png(slide, draw, path)
     return [path for path, _ in made]
 
 
-def balanced(look: Look, results: Results) -> Figure:
-    """Balanced accuracy of their method and of gossip, a pair of bars for each row."""
-    figure = look.figure(_HEIGHT)
-    axes = look.place(figure, 0.9, 0.7, look.width - 1.2, _HEIGHT - 1.7)
-    theirs = [100 * _mean([at.balanced for one in found if (at := one.at(0))]) for found in results.values()]
-    ours = [100 * _mean([one.ours.balanced for one in found]) for found in results.values()]
-    places = range(len(results))
-    colours = look.theme.baselines["cyclic"], look.theme.collective
-    for offset, name, values, colour in zip(
-        (-0.2, 0.2), ("their method, here", "gossip"), (theirs, ours), colours, strict=True
-    ):
-        bars = axes.bar([place + offset for place in places], values, 0.38, label=name, color=colour)
-        axes.bar_label(bars, fmt="%.0f", fontsize=look.small, color=look.theme.ink)
-    axes.set_xticks(list(places), [row.id for row in results])
-    axes.set_ylim(0, 100)
-    axes.set_ylabel("balanced accuracy, %")
-    axes.set_title("Three workers: one model that visits them, and gossip", pad=40)
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
-    return figure
+def _drawings(results: Results, out: Path) -> list[tuple[str, Draw]]:
+    """A name and what draws it: of all seeds, or of the first one's journals."""
+    made: list[tuple[str, Draw]] = []
+    of_workers = {row: found for row, found in results.items() if row.part == "A"}
+    if len(of_workers) > 1:
+        made.append(("A-balanced", partial(workers.balanced, results=of_workers)))
+    shown = {row: found for row, found in of_workers.items() if row.id in _WORKERS}
+    if len(shown) > 1:
+        stories = {row: _first(row, out) for row in shown}
+        made.append(("A-confusion", partial(workers.confusion, results=shown, stories=stories)))
+        made.append(("A-labels", partial(workers.labels, stories=stories)))
+    biases = {row: found for row, found in results.items() if row.bias is not None}
+    if len(biases) > 1:
+        made.append(("C-dial", partial(skew.dial, results=biases)))
+        stories = {row: _first(row, out) for row in biases if row.id in _SKEWS}
+        if stories:
+            made.append(("C-losses", partial(skew.losses, stories=stories)))
+    lying = {row: found for row, found in results.items() if row.liars is not None}
+    once = {row: found for row, found in lying.items() if row.id.startswith("D2")}
+    if len(once) > 1:
+        made.append(("D-liars", partial(liars.shares, results=once)))
+    often = {row: _first(row, out) for row in lying if row.id.startswith("D3")}
+    if len(often) > 1:
+        made.append(("D-steps", partial(liars.steps, stories=often)))
+    return made
 
 
-def dial(look: Look, results: Results) -> Figure:
-    """Accuracy over the share of a class that one node alone holds."""
-    figure = look.figure(_HEIGHT)
-    axes = look.place(figure, 0.9, 0.7, look.width - 1.2, _HEIGHT - 1.7)
-    theme = look.theme
-    by_bias = {row.bias: found for row, found in sorted(results.items(), key=lambda item: item[0].bias or 0)}
-    biases = [bias for bias in by_bias if bias is not None]
-    curves = {
-        "gossip": (
-            theme.collective,
-            [_mean([one.ours.accuracy for one in by_bias[bias]]) for bias in biases],
-        ),
-        "federated averaging": (
-            theme.baselines["fedavg"],
-            [_mean([at.accuracy for one in by_bias[bias] if (at := one.at(0))]) for bias in biases],
-        ),
-        "never communicating": (
-            theme.isolated,
-            [_mean([one.others["isolated"].accuracy for one in by_bias[bias]]) for bias in biases],
-        ),
-    }
-    for name, (colour, values) in curves.items():
-        axes.plot(biases, [100 * value for value in values], "o-", color=colour, label=name, lw=2)
-    axes.set_ylim(0, 100)
-    axes.grid(axis="y")
-    axes.set_xlabel("bias: share of a class that one node alone holds")
-    axes.set_ylabel("accuracy, %")
-    axes.set_title("Ten nodes, from even data to one digit each", pad=40)
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
-    return figure
-
-
-def _mean(values: Sequence[float]) -> float:
-    return statistics.mean(values) if values else float("nan")
+def _first(row: Row, out: Path) -> Story:
+    """What the journal of a row's first seed tells."""
+    return reading.read(folder_of(row.scenario, 1, out) / "journal.jsonl")

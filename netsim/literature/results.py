@@ -10,17 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from netsim.journal import read
-from netsim.literature.rows import Row
+from netsim.literature.rows import LeakRow, Row
 from netsim.literature.running import folder_of, seeds_of
 
 
 @dataclass(frozen=True)
 class Judged:
-    """Accuracies in [0, 1], and images trained until then."""
+    """Accuracies in [0, 1], and images trained until then. confusion: rows are true classes."""
 
     accuracy: float
     balanced: float
     images: int
+    confusion: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ def _read(row: Row, seed: int, out: Path) -> Found:
         line: dict[str, Any] = one
         if line["event"] != "baseline-evaluated":
             continue
-        judged = Judged(line["accuracy"], line["balanced_accuracy"], line["images"])
+        confusion = tuple(tuple(row) for row in line["confusion"])
+        judged = Judged(line["accuracy"], line["balanced_accuracy"], line["images"], confusion)
         if line["baseline"] == row.method:
             theirs[line["round"]] = judged
         else:
@@ -86,7 +88,7 @@ def lines(row: Row, found: Sequence[Found]) -> list[str]:
     return made
 
 
-def notes(rows: Iterable[Row]) -> list[str]:
+def notes(rows: Iterable[Row | LeakRow]) -> list[str]:
     """What the authors left open, and what was chosen for it here."""
     by_choice: dict[str, list[str]] = {}
     for row in rows:

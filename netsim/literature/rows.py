@@ -37,11 +37,29 @@ class Point:
 
 
 @dataclass(frozen=True)
+class LeakRow:
+    """An attack on gradients, which no scenario is. published: what they say came out.
+
+    audited: the row of `p2pfl audit table` that repeats it.  least: PSNR of each picture that is asked of
+    the attack here, dB, and then all labels; None where nothing is asked.
+    """
+
+    id: str
+    setting: str
+    published: str
+    audited: str
+    least: float | None = None
+    chosen: str = ""
+    part: Part = "D"
+
+
+@dataclass(frozen=True)
 class Row:
     """scenario: with the authors' own method.  method: which of its baselines that is.
     gossip: a scenario of its own for gossip, which is otherwise that of `scenario`.
     least: what gossip is to reach, per cent.
     chosen: what they left open, and what it is here.  bias: where it is the place on their bias dial.
+    liars: where some of the clients lie, their share.
     """
 
     id: str
@@ -54,6 +72,7 @@ class Row:
     chosen: str = ""
     bias: float | None = None
     gossip: str | None = None
+    liars: float | None = None
 
     @property
     def scenarios(self) -> tuple[str, ...]:
@@ -146,6 +165,7 @@ ROWS: tuple[Row, ...] = (
             (Point(published),),
             chosen=_SIGMOID,
             gossip=f"D2-{share}-complete" if where == _COMPLETE else None,
+            liars=share / 100,
         )
         for rule, where, figures in (
             ("mean", "at fan-out 6", ("72.91", "71.41", "61.01", "40.81")),
@@ -162,6 +182,7 @@ ROWS: tuple[Row, ...] = (
             (Point("curve"),),
             seeds=1,
             chosen=_SIGMOID,
+            liars=share / 100,
         )
         for share, short, rule, by in (
             (0, "mean", "mean", "mean"),
@@ -174,11 +195,28 @@ ROWS: tuple[Row, ...] = (
 )  # fmt: skip
 
 
-def chosen(name: str) -> tuple[Row, ...]:
-    """The rows of a part, "all", or one id. ConfigError for what there is not."""
-    rows = tuple(row for row in ROWS if name in ("all", row.part, row.id))
+_WEIGHTS = "PyTorch's usual initial weights, where theirs were drawn more widely"
+
+LEAKS: tuple[LeakRow, ...] = (
+    LeakRow("D4-fashion", "gradient of one picture", "recovered", "fashion", 40, _WEIGHTS),
+    LeakRow(
+        "D4-cifar", "gradient of one colour picture", "recovered", "cifar", 30,
+        f"{_WEIGHTS}; the same small network on three channels, where theirs was a sigmoid ResNet-18",
+    ),
+    LeakRow("D4-fashion-1", "gradient of 2 of one class", "partly, poorly", "fashion-2-one-class"),
+    LeakRow("D4-fashion-2", "gradient of 2 of two classes", "partly, better", "fashion-2-classes"),
+    LeakRow("D4-cifar-1", "gradient of 2 of one class, colour", "partly, better", "cifar-2-one-class"),
+    LeakRow("D4-cifar-2", "gradient of 2 of two classes, colour", "partly, poorly", "cifar-2-classes"),
+    LeakRow("D4-relu", "gradient of one picture, ReLU", "prevented", "fashion-relu"),
+)  # fmt: skip
+
+
+def chosen(name: str) -> tuple[Row | LeakRow, ...]:
+    """Those of a part, of a table of one (D2), "all", or one id. ConfigError for what there is not."""
+    every: tuple[Row | LeakRow, ...] = (*ROWS, *LEAKS)
+    rows = tuple(row for row in every if name in ("all", row.part, row.id) or row.id.startswith(f"{name}-"))
     if not rows:
-        near = difflib.get_close_matches(name, [row.id for row in ROWS], n=1, cutoff=0.5)
+        near = difflib.get_close_matches(name, [row.id for row in every], n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(PARTS)}, all, and single rows"
         raise ConfigError(f"there is no row {name!r}; {hint}")
     return rows

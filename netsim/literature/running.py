@@ -52,6 +52,12 @@ def seeds_of(row: Row, *, quick: bool = False) -> range:
     return range(1, 2 if quick else row.seeds + 1)
 
 
+def seconds_of(name: str, seed: int, out: Path) -> float:
+    """How long a kept run took: from its first file to its last, whoever started it and when."""
+    folder = folder_of(name, seed, out)
+    return (folder / "summary.json").stat().st_mtime - (folder / "scenario.toml").stat().st_mtime
+
+
 def run_row(row: Row, out: Path, *, quick: bool = False, data_dir: str | None = None) -> None:
     """Those seeds of a row that were not run yet. Raises UsageError, SetupError or SimulationError."""
     for seed in seeds_of(row, quick=quick):

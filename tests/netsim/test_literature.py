@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -12,16 +13,19 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from netsim import scenario_file
-from netsim.literature import budget, figures, running
+from netsim.literature import budget, figures, leaks, page, running
 from netsim.literature.results import Found, Judged, lines, spread
-from netsim.literature.rows import ROWS, Point, Row, chosen
+from netsim.literature.results import notes as notes_of
+from netsim.literature.rows import LEAKS, ROWS, Point, Row, chosen
 from netsim.literature.running import folder_of, run_row, scenario_of
+from netsim.report import look
 from netsim.scenario import Scenario
 from p2pfl.config import DataConfig
 from p2pfl.errors import ConfigError
 from p2pfl.learning.data import load
 from p2pfl.learning.dataset import Dataset
 from p2pfl.learning.partition import shards
+from tests.netsim.stories import Tale
 
 OUT = Path("nowhere")
 DATA = os.environ.get("P2PFL_DATA")
@@ -97,7 +101,8 @@ def test_a_kept_run_counts_if_its_experiment_is_the_same(
 
 
 def test_rows_are_chosen_by_part_by_id_or_all() -> None:
-    assert chosen("all") == ROWS
+    assert chosen("all") == (*ROWS, *LEAKS)
+    assert chosen("D4") == LEAKS
     assert {row.id for row in chosen("B")} == {"B1", "B2", "B3"}
     assert [row.id for row in chosen("A2")] == ["A2"]
     with pytest.raises(ConfigError, match=r"no row 'A9'; did you mean 'A[0-4]'"):
@@ -132,10 +137,86 @@ def test_a_quick_pass_is_kept_and_not_repeated(tmp_path: Path, monkeypatch: pyte
     assert "| 93-98 |" in row
 
 
-def test_workers_and_biases_are_drawn(tmp_path: Path) -> None:
+FOUND = Found(
+    {3: Judged(0.6, 0.5, 10, ((8, 2), (5, 5)))},
+    Judged(0.9, 0.9, 30),
+    {"isolated": Judged(0.1, 0.1, 30), "centralised": Judged(0.92, 0.9, 30)},
+)
+
+
+def test_what_the_authors_drew_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("matplotlib")
-    found = Found({3: Judged(0.6, 0.5, 10)}, Judged(0.9, 0.9, 30), {"isolated": Judged(0.1, 0.1, 30)})
-    made = figures.write({row: [found] for row in ROWS}, tmp_path)
-    assert [path.name for path in made] == ["A-balanced.png", "C-dial.png"]
+    monkeypatch.setattr(look, "SLIDE_DPI", 40)  # enough to see that they can be drawn
+    journal = Tale(nodes=3, rounds=2, faults=False, config={"local-steps": 5}).write(tmp_path / "journal")
+    for name in {row.scenario for row in ROWS}:
+        folder = folder_of(name, 1, tmp_path)
+        folder.mkdir(parents=True)
+        (folder / "journal.jsonl").symlink_to(journal)
+    made = figures.write({row: [FOUND] for row in ROWS}, tmp_path)
+    names = ["A-balanced", "A-confusion", "A-labels", "C-dial", "C-losses", "D-liars", "D-steps"]
+    assert [str(path.relative_to(tmp_path)) for path in made] == [f"images/{name}.png" for name in names]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in made)
-    assert figures.write({ROWS[0]: [found]}, tmp_path) == []
+    assert set(names) == set(page.CAPTIONS)
+    assert figures.write({ROWS[0]: [FOUND]}, tmp_path) == []
+
+
+LEAKED = {
+    LEAKS[0]: {
+        "pictures": 10,
+        "labels_recovered": 1.0,
+        "psnr_min": 69.3,
+        "psnr_median": 77.6,
+        "cpu_seconds": 9.0,
+    },
+    LEAKS[1]: {
+        "pictures": 10,
+        "labels_recovered": 0.9,
+        "psnr_min": 30.9,
+        "psnr_median": 36.2,
+        "cpu_seconds": 9.0,
+    },
+}
+
+
+def test_what_was_asked_stands_beside_what_came_out() -> None:
+    worse = replace(FOUND, ours=Judged(0.87, 0.87, 30))
+    found = {
+        row: [FOUND, FOUND if "D2-0" in row.id else worse] for row in chosen("D2") if isinstance(row, Row)
+    }
+    found |= {row: [worse] for row in chosen("D1-50") if isinstance(row, Row)}
+    assert list(page.verdicts(found, LEAKED)) == [
+        "| D1-50-iid: gossip | 86.75 or more | 87.00 | reached |",
+        "| D1-50-iid: gossip behind pooled | 1 point at most | 5.00 | **missed** |",
+        "| D1-50-skewed: gossip | 83.15 or more | 87.00 | reached |",
+        "| D1-50-skewed: gossip behind pooled | 1 point at most | 5.00 | **missed** |",
+        "| D2: gossip at fan-out 6, lost from 0 to 40 % liars | 2 points at most | 1.50 | reached |",
+        "| D2: gossip on the complete graph, lost from 0 to 40 % liars | 2 points at most | 1.50 | reached |",
+        "| D4-fashion | all labels, 40 dB or more | 100% of the labels, 69.3 dB | reached |",
+        "| D4-cifar | all labels, 30 dB or more | 90% of the labels, 30.9 dB | **missed** |",
+    ]
+    assert leaks.line(LEAKS[1], LEAKED[LEAKS[1]]) == (
+        "| D4-cifar | gradient of one colour picture | recovered | 9 of 10 labels, PSNR 30.9 dB or more, "
+        "median 36.2 |  | all labels, 30 dB or more | 10; 0 |"
+    )
+
+
+def test_the_page_has_what_a_reader_needs_to_repeat_it(tmp_path: Path) -> None:
+    (row,) = (row for row in ROWS if row.id == "D1-50-iid")
+    folder = folder_of(row.scenario, 1, tmp_path)
+    folder.mkdir(parents=True)
+    for name, seconds in (("scenario.toml", 1000), ("summary.json", 1090)):
+        (folder / name).write_text("")
+        os.utime(folder / name, (seconds, seconds))
+    picture = tmp_path / "images" / "C-dial.png"
+    when = datetime(2026, 11, 22)
+    table, notes = lines(row, [FOUND]), notes_of([row])
+    written = page.write(
+        tmp_path, "p2pfl sim reproduce D1", when, table, notes, {row: [FOUND]}, LEAKED, [picture], quick=False
+    )
+    text = written.read_text()
+    assert "Printed by `p2pfl sim reproduce D1` on 2026-11-22, " in text
+    assert "seed 1 of D1." in text
+    assert table[0] in text.splitlines()
+    assert notes[0] in text.splitlines()
+    assert "](images/C-dial.png)" in text
+    assert "| D1 | 1 | 10; 30 | 1.5 |" in text
