@@ -190,6 +190,7 @@ class _Service:
 
     task = TASK
     layout = LAYOUT
+    operated = None
 
     def __init__(self) -> None:
         self._vector = weights(1)

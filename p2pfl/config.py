@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 from p2pfl import merge_rule
 from p2pfl.errors import ConfigError
 from p2pfl.merge_rule import MergeRule
-from p2pfl.options import Key, build, check, flatten, group, keys, option
+from p2pfl.options import Key, build, changed, check, flatten, group, keys, option
 from p2pfl.profiles import PROFILES, Profile
 from p2pfl.thrift_config import ThriftConfig
 from p2pfl.urls import (
@@ -46,6 +46,7 @@ __all__ = [
     "ThriftConfig",
     "TrainingConfig",
     "build",
+    "changed",
     "check",
     "check_address",
     "check_url",
@@ -69,6 +70,21 @@ TrainIn = Literal["auto", "process", "thread"]
 
 # --advertise of a node that nobody can call.
 NOWHERE = "none"
+
+# Of local epochs, local steps and samples in a batch: what 32 bits hold, so that their products fit in 64.
+MOST = 2**31 - 1
+# Learning rate, a little below the largest float32.
+STEEPEST = 1e38
+
+# What may be changed in a running node (controls.py), as JSON Schema says it.
+SETTABLE: dict[str, dict[str, object]] = {
+    "lr": {"type": "number", "exclusiveMinimum": 0, "maximum": STEEPEST},
+    "local_steps": {"type": ["integer", "null"], "minimum": 1, "maximum": MOST},
+    "local_epochs": {"type": ["integer", "null"], "minimum": 1, "maximum": MOST},
+    "batch_size": {"type": "integer", "minimum": 1, "maximum": MOST},
+    "fanout": {"type": "integer", "minimum": 1},
+    "merge": {"type": "string"},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,10 +150,12 @@ class TrainingConfig:
             self.local_epochs is None or self.local_steps is None,
             "local-epochs and local-steps exclude each other; give one of them",
         )
-        check(self.local_epochs is None or self.local_epochs >= 1, "local-epochs must be at least 1")
-        check(self.local_steps is None or self.local_steps >= 1, "local-steps must be at least 1")
-        check(self.batch_size >= 1, "batch-size must be at least 1")
+        for name in ("local_epochs", "local_steps", "batch_size"):
+            value, shown = getattr(self, name), name.replace("_", "-")
+            check(value is None or value >= 1, f"{shown} must be at least 1")
+            check(value is None or value <= MOST, f"{shown} must be at most {MOST:,}")
         check(0 < self.lr < float("inf"), "lr must be above 0")
+        check(self.lr <= STEEPEST, f"lr must be at most {STEEPEST:g}; a float32 weight holds no larger step")
         check(0 <= self.momentum < 1, "momentum must be in [0, 1)")
         check(0 <= self.weight_decay < float("inf"), "weight-decay must be 0 or more")
         check(
@@ -230,6 +248,14 @@ class SecurityConfig:
         secret=True,
     )
     token_file: str | None = option(None, "File with that secret; 'p2pfl keys token' makes one.")
+    control_token: str | None = option(
+        None,
+        "Secret of whoever operates this one node, to pause, set or stop it; better as a file or in the "
+        "environment. [default: one is made, kept in --state-dir and printed]",
+        env="P2PFL_CONTROL_TOKEN",
+        secret=True,
+    )
+    control_token_file: str | None = option(None, "File with the operator's token.")
     public_status: bool = option(
         False, "Show status, peers, layout and health also to those without token or certificate."
     )
@@ -248,6 +274,10 @@ class SecurityConfig:
             "give --tls-cert, --tls-key and --tls-ca, or none of them",
         )
         check(self.token is None or self.token_file is None, "give the token or token-file, not both")
+        check(
+            self.control_token is None or self.control_token_file is None,
+            "give the control-token or control-token-file, not both",
+        )
         check(0 <= self.max_requests < float("inf"), "max-requests must be 0 (any number) or more")
         check(0 <= self.max_megabytes < float("inf"), "max-megabytes must be 0 (any amount) or more")
 

@@ -10,6 +10,9 @@ from p2pfl.config import NodeConfig
 from p2pfl.errors import ConfigError, StorageError
 from p2pfl.gossip.admission import Admission, parse_allowed
 from p2pfl.gossip.identity import SECRET_SIZE, Identity, is_keyed
+from p2pfl.network import tokens
+from p2pfl.network.tokens import Token
+from p2pfl.storage import operator
 from p2pfl.storage.checkpoint import Checkpoint
 from p2pfl.storage.identity import IdentityFile
 
@@ -59,6 +62,24 @@ def read_allowed(path: str) -> dict[str, str]:
     except UnicodeDecodeError as error:
         raise ConfigError(f"allow: {path} is not a text of UTF-8") from error
     return parse_allowed(text, f"allow: {path}")
+
+
+def take_operator_token(config: NodeConfig) -> tuple[Token, bool]:
+    """The token of whoever operates this node, and whether it was given rather than made here.
+
+    One that was made is kept in the state directory, if there is one. CredentialError, StorageError.
+    """
+    security = config.security
+    if security.control_token is not None:
+        return Token(security.control_token), True
+    if security.control_token_file is not None:
+        return Token.read(Path(security.control_token_file)), True
+    if config.state_dir is None:
+        return Token(tokens.new()), False
+    file = Path(config.state_dir) / operator.TOKEN_FILE
+    if not file.exists():
+        operator.keep_token(config.state_dir, tokens.new())
+    return Token.read(file), False
 
 
 def admission_of(config: NodeConfig, id: str) -> Admission:

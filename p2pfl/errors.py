@@ -3,6 +3,7 @@
 P2pflError
 |-- UsageError              the user asked for something impossible                    exit 2
 |   |-- ConfigError         an unknown key, a value out of range, keys that exclude each other
+|   |   `-- SettingError    of these, one that was to be changed in a running node
 |   `-- PartitionError      the data cannot be split as asked
 |-- SetupError              the surroundings are not as the user believed              exit 1
 |   |-- DataError           a data set is missing or is not what it should be
@@ -40,6 +41,14 @@ class UsageError(P2pflError):
 
 class ConfigError(UsageError):
     """A configuration key or value that cannot be used."""
+
+
+class SettingError(ConfigError):
+    """A setting that a running node cannot take. field: its name, with underscores; "" if it is none's."""
+
+    def __init__(self, message: str, field: str) -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class PartitionError(UsageError):
@@ -274,6 +283,31 @@ class NoCertificate(FrameError):
 
     reason = "no-certificate"
     status = 403
+
+
+class NotOperator(FrameError):
+    """The operator's token of this one node is missing or another."""
+
+    reason = "not-operator"
+    status = 403
+
+
+class ForeignOrigin(FrameError):
+    """A browser sends it for another site's page."""
+
+    reason = "foreign-origin"
+    status = 403
+
+
+class BadSetting(FrameError):
+    """An operator's setting that the node does not take. field: its name; "" if it is none's."""
+
+    reason = "bad-setting"
+    status = 422
+
+    def __init__(self, message: str, field: str) -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class PlainHttp(FrameError):

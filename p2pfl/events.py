@@ -78,6 +78,26 @@ class TrainingReleased(Event):
 
 
 @dataclass(frozen=True)
+class Paused(Event):
+    """An operator wants it: the node trains no more and starts no exchanges until it is Resumed."""
+
+    round: int
+
+
+@dataclass(frozen=True)
+class Resumed(Event):
+    round: int
+
+
+@dataclass(frozen=True)
+class SettingsChanged(Event):
+    """An operator changed these; they hold for the training of this round and the later ones."""
+
+    from_round: int
+    settings: tuple[tuple[str, float | int | str | None], ...]
+
+
+@dataclass(frozen=True)
 class Joined(Event):
     """A late joiner started from the median of these peers' models."""
 

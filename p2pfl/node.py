@@ -3,6 +3,7 @@
     learn:   train on own data -> merge with the inbox -> publish -> start exchanges -> evaluate -> checkpoint
     settle:  a few push-pull exchanges with merging and no training
     done:    go on merging what arrives and answering
+    paused:  the same, until an operator resumes it (controls.py)
 
 Requests are served meanwhile (service.py). The node never waits for a peer longer than its own deadline, and
 training never waits for an exchange. It differs from a simulated node in six injected things: network, clock,
@@ -11,7 +12,6 @@ compute, randomness, storage, observe.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -21,43 +21,29 @@ from p2pfl import arrival
 from p2pfl.checkpointing import Checkpointer
 from p2pfl.clock import Clock
 from p2pfl.config import NodeConfig, check_url
+from p2pfl.controls import Controls
 from p2pfl.courier import Courier
 from p2pfl.errors import ConfigError, DataError, FrameError
-from p2pfl.events import (
-    Diverged,
-    Evaluated,
-    KeptOwn,
-    Merged,
-    Observe,
-    PeerDropped,
-    Published,
-    RoundCompleted,
-    Started,
-    StateChanged,
-    Stopped,
-    Trained,
-)
+from p2pfl.events import Observe, PeerDropped, RoundCompleted, Started, StateChanged, Stopped
 from p2pfl.gossip.addresses import presented
 from p2pfl.gossip.admission import Admission
 from p2pfl.gossip.codec import decode_hello
 from p2pfl.gossip.identity import Identity
 from p2pfl.gossip.messages import Layout, NodeState, Task, Vector
-from p2pfl.gossip.protocol import Gossip, Merge
-from p2pfl.gossip.quorum import TooFew
-from p2pfl.gossip.snapshot import all_finite
-from p2pfl.learning.learner import FitPlan, FitResult
+from p2pfl.gossip.protocol import Gossip
+from p2pfl.gossip.quorum import check_attainable
+from p2pfl.learning.learner import FitPlan
 from p2pfl.learning.partition import Shard
 from p2pfl.network.app import make_app
 from p2pfl.network.client import PeerClient
 from p2pfl.news import News
+from p2pfl.own_model import OwnModel
 from p2pfl.prober import Prober
 from p2pfl.seams import Compute, Network, Save
 from p2pfl.service import NodeService, Score
 from p2pfl.storage.checkpoint import Checkpoint
 from p2pfl.storage.health import StorageHealth
 from p2pfl.thrift import Thrift
-
-log = logging.getLogger(__name__)
 
 # Longest time to say farewell to some peers, in seconds, by the node's clock.
 FAREWELL = 1.0
@@ -98,7 +84,6 @@ class Node:
         thrift: Thrift | None = None,
     ) -> None:
         self.done = trio.Event()
-        self.config = config
         self.gossip = gossip(
             config.gossip,
             id=id,
@@ -114,24 +99,28 @@ class Node:
             admission=admission,
         )
         self._shard = shard
-        self._compute = compute
         self._network = network
         self._clock = clock
         self._rng = rng
         self._probing = rng.spawn(1)[0]  # or probes would change what is trained with
         self._checkpointer = Checkpointer(self.gossip, save, observe, storage, config.checkpoint_every)
         self._observe = observe
-        self._optimiser: Vector = np.empty(0, np.float32)
         self._resumed = resume is not None
         if resume is not None:
             self.gossip.resume(resume.weights, resume.age, resume.round, resume.version)
             self.gossip.remember(resume.peers)
-            self._optimiser = resume.optimiser
         self._courier: Courier | None = None  # while it runs
         self._news = News(clock)
         self._leaving = trio.Event()
-        self._fit_seconds = 0.0
         self._last_tell = -np.inf
+        self.controls = Controls(
+            config,
+            adopt=self.gossip.configure,
+            attainable=lambda gossip: check_attainable(gossip, layout.size),
+            round=lambda: self.gossip.round,
+            observe=observe,
+            on_change=self._news.came,
+        )
         self.service = NodeService(
             self.gossip,
             data_fingerprint=shard.fingerprint,
@@ -144,6 +133,15 @@ class Node:
         self._thrift = thrift or Thrift(config.thrift, clock.now, observe=observe)
         self.service.thrift = thrift
         self.service.may_be_alone = not (config.peers or config.min_peers or config.discover != "none")
+        self.service.controls = self.controls
+        self._model = OwnModel(self.gossip, self.service, compute, clock, observe, config.evaluation)
+        if resume is not None:
+            self._model.optimiser = resume.optimiser
+
+    @property
+    def config(self) -> NodeConfig:
+        """With what was changed since the start."""
+        return self.controls.config
 
     async def run(self, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled, or with exit_when_done until everybody is done.
@@ -164,7 +162,7 @@ class Node:
                     self._started()
                     if not self._resumed:
                         # Its id is its own from now on; and what cannot be written now is an error.
-                        await self._checkpointer.save(self._optimiser)
+                        await self._checkpointer.save(self._model.optimiser)
                     prober = self._prober(courier, nursery)
                     nursery.start_soon(prober.run)
                     nursery.start_soon(self._say_farewell, prober, nursery.cancel_scope)
@@ -190,7 +188,7 @@ class Node:
     async def _say_farewell(self, prober: Prober, scope: trio.CancelScope) -> None:
         await self._leaving.wait()
         await self._part(prober)
-        await self._checkpointer.finish(self._optimiser)
+        await self._checkpointer.finish(self._model.optimiser)
         scope.cancel()
 
     async def _part(self, prober: Prober) -> None:
@@ -221,17 +219,15 @@ class Node:
         if not self._resumed:
             await arrival.join(self.gossip, courier, self._clock, self._rng, self._observe)
         self._enter("training")
-        rounds = self.config.training.rounds
-        while rounds == 0 or self.gossip.round < rounds:
-            await self._thrift.look_at_link()
-            await self._hold()
-            await self._round(courier)
+        await self._train(courier)
         self._enter("settling")
         for _ in range(self.config.gossip.settle):
+            if self.controls.paused:
+                await self._rest()
             if self.gossip.view.contacts():  # else there is nobody to wait for
                 await self._settle_once(courier)
-        await self._evaluate()
-        await self._checkpointer.try_to_save(self._optimiser)
+        await self._model.evaluate()
+        await self._checkpointer.try_to_save(self._model.optimiser)
         self._enter("done")
         self.done.set()
         courier.announce_done(to_all=self.config.exit_when_done)
@@ -244,15 +240,27 @@ class Node:
         for until in self._thrift.held():
             while self._clock.now() < until:
                 news = self._news.next()
-                if self._merge() is not None:
-                    self._publish()
+                if self._model.merge() is not None:
+                    self._model.publish()
                 await self._news.until(news, until)
+
+    async def _train(self, courier: Courier) -> None:
+        """Rounds, until there are enough."""
+        while not (rounds := self.config.training.rounds) or self.gossip.round < rounds:
+            with self.controls.unless_paused():
+                await self._thrift.look_at_link()
+                await self._hold()
+                # Train as late as the interval allows: what arrives meanwhile is merged before, not after.
+                await self._pace(self._model.fit_seconds)
+            if self.controls.paused:
+                await self._rest()
+            else:
+                with self.controls.round_under_way():
+                    await self._round(courier)
 
     async def _round(self, courier: Courier) -> None:
         training = self.config.training
-        # Train as late as the interval allows, so that what arrives meanwhile is merged before, not after.
-        await self._pace(self._fit_seconds)
-        self._merge()
+        self._model.merge()
         indices = self._shard.indices(self.gossip.round)
         plan = FitPlan(
             indices=indices,
@@ -263,44 +271,43 @@ class Node:
             weight_decay=training.weight_decay,
             seed=int(self._rng.integers(2**63)),
         )
-        started = self._clock.now()
-        result = await self._compute.fit(self.gossip.weights, self._optimiser, plan)
-        self._fit_seconds = self._clock.now() - started
-        self._learnt(result)
-        self._merge()
+        await self._model.train(plan)
+        self._model.merge()
         await self._pace(0.0)
-        self._publish()
+        self._model.publish()
         self._last_tell = self._clock.now()
         courier.tell(self._thrift.fanout(self.config.gossip.fanout), self.config.gossip.gossip)
-        every = self.config.evaluation.evaluate_every
-        if every and self.gossip.round % every == 0:
-            await self._evaluate()
-        else:
-            self.service.score = Score(self.gossip.round, self.gossip.age)
+        await self._model.round_completed()
         self._observe(RoundCompleted(self.gossip.round, self.gossip.age))
-        await self._checkpointer.round_completed(self._optimiser)
+        await self._checkpointer.round_completed(self._model.optimiser)
 
-    def _learnt(self, result: FitResult) -> None:
-        """Take over what training gave, unless it diverged: then the node keeps the model it had."""
-        round = self.gossip.round + 1
-        self._observe(Trained(round, result.steps, result.samples, result.loss, self._fit_seconds))
-        if np.isfinite(result.loss) and all_finite(result.weights):
-            self.gossip.trained(result.weights, result.samples)
-            self._optimiser = result.optimiser
-        else:
-            log.warning("round=%d training diverged, its result is dropped; lower --lr", round)
-            self._observe(Diverged(round, result.loss))
-            self.gossip.trained(self.gossip.weights, 0)
-            self._optimiser = np.empty(0, np.float32)
+    async def _rest(self) -> None:
+        """Until it is resumed: merge what arrives, and evaluate and save that, at most once an interval."""
+        interval = self.config.gossip.interval
+        stale, evaluated = False, -np.inf
+        with self.controls.at_rest():
+            while self.controls.paused:
+                news = self._news.next()
+                if self._model.merge() is not None:
+                    self._model.publish()
+                    stale = True
+                if not stale:
+                    await news.wait()
+                elif self._clock.now() < evaluated + interval:
+                    await self._news.until(news, evaluated + interval)
+                else:
+                    evaluated, stale = self._clock.now(), False
+                    await self._model.evaluate()
+                    await self._checkpointer.try_to_save(self._model.optimiser)
 
     async def _settle_once(self, courier: Courier) -> None:
         await self._clock.sleep(self._due(self._thrift.wait()) - self._clock.now())
-        if self._merge():  # what came since is not held back from the next peer
-            self._publish()
+        if self._model.merge():  # what came since is not held back from the next peer
+            self._model.publish()
         self._last_tell = self._clock.now()
         await courier.settle()
-        self._merge()
-        self._publish()
+        self._model.merge()
+        self._model.publish()
 
     async def _stay(self, courier: Courier) -> None:
         """Done is not gone: merge what arrives. Returns with exit_when_done, once the others are done too.
@@ -312,8 +319,8 @@ class Node:
         with self._clock.deadline(self.config.linger if self.config.exit_when_done else np.inf):
             while not (self.config.exit_when_done and self._all_done()):
                 news = self._news.next()
-                if (merged := self._merge()) is not None:
-                    self._publish()
+                if (merged := self._model.merge()) is not None:
+                    self._model.publish()
                     stale = True
                     if merged.fresh:
                         owed = self.config.gossip.settle
@@ -329,12 +336,12 @@ class Node:
                         await courier.settle()
                     else:  # settled: what an exchange is about to change is not worth an evaluation
                         stale = False
-                        await self._evaluate()
-                        await self._checkpointer.try_to_save(self._optimiser)
+                        await self._model.evaluate()
+                        await self._checkpointer.try_to_save(self._model.optimiser)
         await courier.finish()  # somebody may still be told by us, or wait for an answer under way
         if stale:
-            await self._evaluate()
-            await self._checkpointer.try_to_save(self._optimiser)
+            await self._model.evaluate()
+            await self._checkpointer.try_to_save(self._model.optimiser)
 
     def _all_done(self) -> bool:
         callers = (member.state for member in self.gossip.membership.uncallable())
@@ -372,40 +379,6 @@ class Node:
     def _enter(self, state: NodeState) -> None:
         self.gossip.state = state
         self._observe(StateChanged(state))
-
-    def _merge(self) -> Merge | None:
-        rule, merged = self.config.gossip.merge, self.gossip.merge()
-        if isinstance(merged, TooFew):
-            self._observe(KeptOwn(rule, merged.models, merged.needed))
-            return None
-        if merged is None:
-            return None
-        told = vars(merged.unmerged) | {"clipped": merged.clipped}
-        self._observe(Merged(rule, merged.senders, merged.weights, merged.age_before, merged.age, **told))
-        return merged
-
-    def _publish(self) -> None:
-        self.gossip.publish()
-        self._observe(Published(self.gossip.version, self.gossip.round, self.gossip.age))
-
-    async def _evaluate(self) -> None:
-        weights, round, age = self.gossip.weights, self.gossip.round, self.gossip.age
-        if not self.config.evaluation.evaluate_every:
-            self.service.score = Score(round, age)
-            return
-        result = await self._compute.evaluate(weights, self.config.evaluation.evaluate_samples)
-        self.service.score = Score(round, age, result.loss, result.accuracy)
-        self._observe(
-            Evaluated(
-                round=round,
-                age=age,
-                samples=result.samples,
-                loss=result.loss,
-                accuracy=result.accuracy,
-                balanced_accuracy=result.balanced_accuracy,
-                confusion=tuple(tuple(row) for row in result.confusion.tolist()),
-            )
-        )
 
     async def _pace(self, ahead: float) -> None:
         """Sleep until `ahead` seconds before the interval since the last exchange is over."""

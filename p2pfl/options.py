@@ -99,11 +99,26 @@ def build(kind: type[T], values: Mapping[str, object]) -> T:
             raise ConfigError(f"unknown key {raw!r}{hint}")
         key = known[name]
         if key.secret and not isinstance(value, str | None):
-            raise ConfigError(f"{raw} must be a string")
+            raise ConfigError(f"{name.replace('_', '-')} must be a string")
         grouped.setdefault(key.group, {})[name] = _convert(name, key.type, value)
     _, groups = _keys_and_groups(cast(Hashable, kind))
     nested = {name: groups[name](**flat) for name, flat in grouped.items() if name}
     return kind(**grouped[""], **nested)
+
+
+def changed(config: T, values: Mapping[str, object]) -> T:
+    """The same configuration with these flat keys (with underscores) changed; checked as build() checks.
+
+    Raises ConfigError. A key that is not one is a KeyError: whoever calls this knows them.
+    """
+    known = {key.name: key for key in keys(type(config))}
+    grouped: dict[str, dict[str, object]] = {"": {}}
+    for name, value in values.items():
+        key = known[name]
+        grouped.setdefault(key.group, {})[name] = _convert(name, key.type, value)
+    own = grouped.pop("")
+    nested = {name: dataclasses.replace(getattr(config, name), **flat) for name, flat in grouped.items()}
+    return cast(T, dataclasses.replace(cast(Any, config), **own, **nested))
 
 
 def flatten(config: Any) -> dict[str, object]:

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 
 import trio
 
+from p2pfl.controls import Controls
 from p2pfl.errors import PeerError, Refused
 from p2pfl.events import MODEL_MODES, Evaluated, Event, Mode, Observe, Rejected, Served, StandingChanged
 from p2pfl.gossip.messages import Hello, Layout, Model, ModelHead, Pull, Sender, Task, ViewEntry
 from p2pfl.gossip.protocol import Gossip
 from p2pfl.history import History
 from p2pfl.network.budget import Buckets
+from p2pfl.network.service import Operated
 from p2pfl.storage.health import StorageHealth
 from p2pfl.thrift import Thrift
 
@@ -51,7 +53,10 @@ class Score:
 
 
 class NodeService:
-    """Implements network.app.Service over the node's gossip. on_news is called when a peer said something."""
+    """Implements network.app.Service over the node's gossip. on_news is called when a peer said something.
+
+    operated: None as long as nobody controls the node by HTTP.
+    """
 
     def __init__(
         self,
@@ -68,6 +73,8 @@ class NodeService:
         self.thrift: Thrift | None = None  # of a node that spares something
         self.exposition: Callable[[], tuple[str, bytes]] | None = None  # the page /metrics of a real node
         self.may_be_alone = False  # nobody told it of others: it is not waiting for anybody
+        self.operated: Operated | None = None
+        self.controls: Controls | None = None  # of a node that may be paused
         self._gossip = gossip
         self._data_fingerprint = data_fingerprint
         self._now = now
@@ -146,6 +153,11 @@ class NodeService:
         """Refusals by reason."""
         return dict(sorted(self._rejected.items()))
 
+    @property
+    def state(self) -> str:
+        """What the node does, for people. Peers are told gossip.state: one that is paused is not done."""
+        return "paused" if self.controls is not None and self.controls.resting else self._gossip.state
+
     def status(self) -> dict[str, object]:
         """The JSON of /v1/status; round, age, loss and accuracy belong to one completed round."""
         gossip = self._gossip
@@ -153,7 +165,8 @@ class NodeService:
             "id": gossip.id,
             "name": gossip.name,
             "url": gossip.url,
-            "state": gossip.state,
+            "state": self.state,
+            "paused": self.controls is not None and self.controls.paused,
             "round": self.score.round,
             "age": self.score.age,
             "loss": self.score.loss,

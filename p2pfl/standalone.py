@@ -6,6 +6,7 @@ import logging
 import signal
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,13 @@ import trio
 from p2pfl.clock import Clock
 from p2pfl.computing import ForkedCompute, ThreadCompute
 from p2pfl.config import NodeConfig, flatten, parse_shard
-from p2pfl.credentials import admission_of, read_allowed, reload_allowed, take_identity
+from p2pfl.credentials import (
+    admission_of,
+    read_allowed,
+    reload_allowed,
+    take_identity,
+    take_operator_token,
+)
 from p2pfl.errors import ConfigError, P2pflError, StorageError, plain
 from p2pfl.exposition import Exposition
 from p2pfl.gossip import quorum
@@ -28,10 +35,11 @@ from p2pfl.learning.torch_learner import TorchLearner
 from p2pfl.network import discovery
 from p2pfl.network.hourly import HourlyBudget
 from p2pfl.network.metered import is_metered
-from p2pfl.network.security import Security
+from p2pfl.network.security import Security, on_this_machine
 from p2pfl.network.server import HttpNetwork
 from p2pfl.node import Node
 from p2pfl.observing import Observer
+from p2pfl.operating import operate
 from p2pfl.persistence import Persistence
 from p2pfl.seams import Compute
 from p2pfl.storage.checkpoint import Checkpoint
@@ -111,6 +119,9 @@ async def _main(
         size = exchange_size(config.gossip, learner.layout.size)
         around = Surroundings(is_metered=is_metered)
         thrift = Thrift(config.thrift, clock.now, size, budget, around, observe)
+        token, given = take_operator_token(config)
+        security = replace(security, operator=token)
+        security.check_operator()
         node = Node(
             config,
             id=identity.id,
@@ -136,20 +147,24 @@ async def _main(
         observe.listeners.append(exposition.note)
         node.service.exposition = exposition.metrics
         observe.listeners.append(node.service.keep_history())
-        if (doubt := quorum.doubt(config.gossip)) is not None:
+        operate(node, token, config.state_dir)
+        if (doubt := quorum.doubt(node.config.gossip)) is not None:
             log.warning(doubt)
-        await _run(node, reload, security)
+        await _run(node, reload, security, "" if given else f"#control={token.text}")
     return 0
 
 
-async def _run(node: Node, reload: Callable[[], NodeConfig] | None, security: Security) -> None:
+async def _run(
+    node: Node, reload: Callable[[], NodeConfig] | None, security: Security, fragment: str
+) -> None:
+    """fragment: of the page's address as it is printed; browsers keep it to themselves."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_stop_on_signal, node, nursery.cancel_scope)
         await nursery.start(_reload_on_signal, node, reload)
         async with trio.open_nursery() as running:
             url = await running.start(node.run)
             # The first line on stdout, at once: people and programs wait for it.
-            print(f"listening on {url}", flush=True)
+            print(f"listening on {url}\npage: {on_this_machine(url)}/{fragment}", flush=True)
             if node.config.discover == "mdns":
                 nursery.start_soon(_discover, node, url, security)
         nursery.cancel_scope.cancel()
@@ -197,7 +212,7 @@ async def _reload_on_signal(
                 continue
             node.set_peers(config.peers)
             log.info("signal=SIGHUP peers=%d", len(config.peers))
-            before, now = flatten(node.config), flatten(config)
+            before, now = flatten(node.controls.configured), flatten(config)
             changed = [key for key in sorted(before | now) if before.get(key) != now.get(key)]
             if rest := [key for key in changed if key != "peers"]:
                 log.warning("signal=SIGHUP only peers change in a running node, not %s", ", ".join(rest))

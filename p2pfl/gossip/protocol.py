@@ -6,7 +6,6 @@ node.py trains, sends and sleeps; service.py answers requests.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
@@ -39,11 +38,10 @@ from p2pfl.gossip.messages import (
     ViewEntry,
 )
 from p2pfl.gossip.quorum import TooFew, check_attainable
+from p2pfl.gossip.repeats import Repeats
 from p2pfl.gossip.snapshot import all_finite
 from p2pfl.gossip.view import PASSED_ON, Contact, View
 
-# Senders whose last merged snapshot is remembered, so that a model delivered twice is merged once.
-REMEMBERED = 256
 # Models of which a median bears one liar; a node with a robust rule starts from no fewer.
 JOIN_QUORUM = 3
 # Senders of whom a checkpoint keeps what they have signed last, besides those of the view.
@@ -112,16 +110,19 @@ class Gossip:
         self._identity = identity
         self.watch_merge: Callable[[Vector, list[Vector]], None] | None = None  # of real nodes, before each
         self.kept_own = 0  # times that a robust rule had too few models and kept the own weights
-        check_attainable(config, layout.size)
-        self._config = config
-        self._rule = config.rule
+        self.configure(config)
         self._told_of = 0  # arrivals in the inbox when too few were told of last
         self.inbox = Inbox(capacity_for(layout.size))
-        self._merged: OrderedDict[str, bytes] = OrderedDict()
+        self._repeats = Repeats()
         self._base: tuple[Vector, float] | None = None  # weights and age before the training just done
         self._payload: Payload | None = None
         self._published = Statement(weights, 0.0, 0, samples)  # the snapshot
         self._raw = False  # the snapshot is of a training round, nothing has been merged into it since
+
+    def configure(self, config: GossipConfig) -> None:
+        """From now on merge and encode as this says. ConfigError for a merge rule that could never merge."""
+        check_attainable(config, self.layout.size)
+        self._config, self._rule = config, config.rule
 
     # -- own model
 
@@ -183,7 +184,7 @@ class Gossip:
         (docs/adr/0009-robust-rules-wait.md).
         """
         waiting = self.inbox.waiting()
-        models = self._news(waiting)
+        models = self._repeats.news(waiting)
         lags = [self._lag(model.head) for model in models]
         enough = self._rule.fewest
         if models and (count := 1 + lags.count(0)) < enough:
@@ -192,7 +193,7 @@ class Gossip:
         self.inbox.unmerged.repeated += len(waiting) - len(models)
         if not models:
             return None
-        self._remember(models)
+        self._repeats.remember(models)
         before, (base, base_age) = self.age, self._base or (self.weights, self.age)
         change = None if self._base is None else (self.weights, base)
         own = merge.Own(base, base_age, self.samples)
@@ -398,22 +399,3 @@ class Gossip:
                 self.view.gone(change.member.id)
             elif change.standing == "alive":
                 self.view.spoke(change.member.url)
-
-    def _news(self, models: list[Model]) -> list[Model]:
-        """Without snapshots that their senders' last merged ones already were (retries, duplicates)."""
-        found, last = [], dict[str, bytes]()
-        for model in models:
-            sender = model.head.sender.id
-            if last.get(sender, self._merged.get(sender)) != model.digest:
-                last[sender] = model.digest
-                found.append(model)
-        return found
-
-    def _remember(self, models: list[Model]) -> None:
-        """They have been merged."""
-        for model in models:
-            sender = model.head.sender.id
-            self._merged[sender] = model.digest
-            self._merged.move_to_end(sender)
-            if len(self._merged) > REMEMBERED:
-                self._merged.popitem(last=False)

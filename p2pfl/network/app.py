@@ -7,7 +7,7 @@ which virtual time does not see. The hot routes are plain ASGI, without request 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 
 from starlette.applications import Starlette
@@ -17,7 +17,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from p2pfl.clock import Clock
-from p2pfl.errors import Busy, FrameError, PeerError, TooLarge, Unauthorised
+from p2pfl.errors import Busy, FrameError, PeerError, TooLarge
 from p2pfl.gossip.codec import (
     MAX_HELLO,
     MEDIA_TYPE,
@@ -30,7 +30,9 @@ from p2pfl.gossip.messages import Pull
 from p2pfl.network import problems
 from p2pfl.network.body import Body
 from p2pfl.network.budget import origin
+from p2pfl.network.operator_routes import CONTROLS, STOP, OperatorRoutes
 from p2pfl.network.pages import Pages
+from p2pfl.network.refusing import refuse, send_problem, send_refusal
 from p2pfl.network.service import Chunks, Service
 from p2pfl.network.shares import Shares
 from p2pfl.network.stream import Events
@@ -93,9 +95,11 @@ class _Routes:
 
 def _starlette(hot: list[tuple[str, str, ASGIApp]], service: Service, clock: Clock) -> Starlette:
     """Every route, the hot ones too: whoever asks for one by another method is answered from here."""
-    pages = Pages(service)
+    pages, operator = Pages(service), OperatorRoutes(service, clock)
     routes: list[tuple[str, Callable[..., object], str]] = [
         *((path, handler, method) for method, path, handler in hot),
+        (CONTROLS, operator, "GET POST"),
+        (STOP, operator, "POST"),
         ("/v1/layout", pages.layout, "GET"),
         ("/v1/status", pages.status, "GET"),
         ("/v1/peers", pages.peers, "GET"),
@@ -108,7 +112,7 @@ def _starlette(hot: list[tuple[str, str, ASGIApp]], service: Service, clock: Clo
         ("/", pages.index, "GET"),
     ]
     app = Starlette(
-        routes=[Route(path, endpoint, methods=[method]) for path, endpoint, method in routes],
+        routes=[Route(path, endpoint, methods=methods.split()) for path, endpoint, methods in routes],
         middleware=[Middleware(_Boundary, service=service)],
         exception_handlers={HTTPException: pages.refuse, FrameError: pages.refused},
     )
@@ -139,7 +143,7 @@ class _Boundary:
         except Exception:
             log.exception("request failed method=%s path=%r", scope.get("method"), scope.get("path"))
             if not started and scope["type"] == "http":
-                await _send_problem(send, "internal", 500, "this node failed; its log says how", close=True)
+                await send_problem(send, "internal", 500, "this node failed; its log says how", close=True)
 
 
 class _Exchange:
@@ -173,7 +177,7 @@ class _Exchange:
                     await _send_frame(send, [], reply)
         except PeerError as error:
             head = decoder.head
-            await _refuse(service, error, source, head.sender.id if head is not None else "", body, send)
+            await refuse(service, error, source, head.sender.id if head is not None else "", body, send)
             return
         if reply is None:
             await send({"type": "http.response.start", "status": 204, "headers": []})
@@ -208,7 +212,7 @@ class _Snapshot:
                 pull = decode_pull(asked[0].decode("latin-1"))
             etag, chunks = self._service.snapshot(pull)
         except PeerError as error:
-            await _refuse(self._service, error, source, "" if pull is None else pull.sender_id, None, send)
+            await refuse(self._service, error, source, "" if pull is None else pull.sender_id, None, send)
             return
         headers = [(b"etag", etag.encode("ascii"))]
         if _has(scope, etag):
@@ -224,7 +228,7 @@ class _Snapshot:
                 with _place(self._outgoing, source, "sent"):
                     size = await _send_frame(send, headers, chunks)
             except Busy as error:
-                await _refuse(self._service, error, source, "", Body(scope, receive), send)
+                await refuse(self._service, error, source, "", Body(scope, receive), send)
                 return
         if scope["method"] == "GET":
             self._service.pulled(source, size)
@@ -256,50 +260,9 @@ class _Membership:
             peer = hello.sender.id
             answer = await service.receive_hello(hello, source, len(data))
         except PeerError as error:
-            await _refuse(service, error, source, peer, body, send)
+            await refuse(service, error, source, peer, body, send)
             return
         await _send_frame(send, [], (answer, memoryview(b"")))
-
-
-async def _refuse(
-    service: Service, error: PeerError, source: str, peer: str, body: Body | None, send: Send
-) -> None:
-    """Count a refusal and answer it, unless the client has gone. body: None of a request that has none."""
-    service.reject(error, source, peer)
-    if body is not None and body.gone:
-        return
-    await send_refusal(send, error, close=body is not None and not body.complete)
-
-
-async def send_refusal(send: Send, error: PeerError, *, close: bool) -> None:
-    """Answer with an error's problem document. close: as in _send_problem."""
-    status = error.status if isinstance(error, FrameError) else 400
-    headers = [(b"retry-after", b"%d" % seconds) for seconds in problems.retry_after(error)]
-    if status == Unauthorised.status:
-        headers.append((b"www-authenticate", b"Bearer"))
-    await _send_problem(send, error.reason, status, str(error), headers, close=close)
-
-
-async def _send_problem(
-    send: Send,
-    reason: str,
-    status: int,
-    detail: str,
-    more: Iterable[tuple[bytes, bytes]] = (),
-    *,
-    close: bool,
-) -> None:
-    """close: the connection cannot be used again, for instance because the body was not read to its end."""
-    document = problems.encode(reason, status, detail)
-    headers = [
-        (b"content-type", problems.MEDIA_TYPE.encode()),
-        (b"content-length", b"%d" % len(document)),
-        *more,
-    ]
-    if close:
-        headers.append((b"connection", b"close"))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": document})
 
 
 def _form(headers: list[tuple[bytes, bytes]], chunks: Chunks) -> list[tuple[bytes, bytes]]:

@@ -32,12 +32,12 @@ class Body:
             elif name == b"content-encoding":
                 self.encoding = value
 
-    def check(self, limit: int) -> None:
-        """Refuse by its headers alone what would be refused anyway. limit: bytes."""
+    def check(self, limit: int, wanted: str = MEDIA_TYPE) -> None:
+        """Refuse by its headers alone what would be refused anyway. limit: bytes.  wanted: content type."""
         media_type = self.media_type.partition(b";")[0].strip().lower()
-        if media_type != MEDIA_TYPE.encode():
+        if media_type != wanted.encode():
             shown = problems.one_line(media_type.decode("latin-1")) or "none"
-            raise UnknownCodec(f"content-type is {shown}; send {MEDIA_TYPE}")
+            raise UnknownCodec(f"content-type is {shown}; send {wanted}")
         if self.encoding and self.encoding.strip().lower() != b"identity":
             raise UnknownCodec("content-encoding is not taken; a frame names its own codec")
         if self.length is not None and self.length > limit:

@@ -4,7 +4,11 @@
 |---|---|
 | GET of /healthz and of the page's files | nothing |
 | GET of the other PUBLIC pages | nothing with --public-status, else as below |
+| the operator's routes | a certificate, if there is TLS; the operator's token (operator_routes.py) |
 | everything else | the token, if there is one; a certificate, if there is TLS |
+
+Who shows the operator's token may also GET the pages without the network's, and is served like a page: a
+flood does not keep an operator from stopping the node.
 
 Whoever asks or sends more than a budget (budget.py) allows its address is refused too, with the seconds
 until it may go on. Pages have a budget of their own, so that they answer however many exchanges are refused.
@@ -22,8 +26,10 @@ from p2pfl.network import problems
 from p2pfl.network.app import REFUSED, send_refusal
 from p2pfl.network.budget import Buckets, origin
 from p2pfl.network.hourly import HourlyBudget
+from p2pfl.network.operator_routes import ROUTES as OPERATORS
 from p2pfl.network.presenting import INFO
 from p2pfl.network.security import Security
+from p2pfl.network.tokens import CONTROL_HEADER
 
 ALIVE = "/healthz"
 EVENTS = "/v1/events"
@@ -77,9 +83,10 @@ class Gate:
         if reserved:
             send = _adding(send, _CLOSE)
         try:
-            source = self._spend(scope)
-            shown = self._admit(scope)
-            if reserved and (not _is_page(scope) or scope["path"] == EVENTS):  # which would keep it for good
+            like_page = _is_page(scope) or self._is_operators(scope)
+            source = self._spend(scope, like_page)
+            shown = self._admit(scope, like_page)
+            if reserved and (not like_page or scope["path"] == EVENTS):  # which would keep it for good
                 raise Busy("all connections are taken but those that are kept for pages; try again later")
             carries = self._check_budget(scope)
         except FrameError as error:
@@ -103,10 +110,18 @@ class Gate:
             )
         return True
 
-    def _spend(self, scope: Scope) -> str:
+    def _is_operators(self, scope: Scope) -> bool:
+        """Whether it is for an operator's route, and shows the operator's token."""
+        return (scope["method"], scope["path"]) in OPERATORS and self._operates(scope)
+
+    def _operates(self, scope: Scope) -> bool:
+        operator, given = self._security.operator, _header(scope, CONTROL_HEADER)
+        return operator is not None and given is not None and operator.is_same(given)
+
+    def _spend(self, scope: Scope, like_page: bool) -> str:
         """Take a request out of its source's budget, and return the source. Raises TooManyRequests."""
         source, now = origin(problems.source(scope)), self._clock.now()
-        if _is_page(scope):
+        if like_page:
             requests, limits = self._pages, [(self._pages, "pages")]
         else:
             requests = self._exchanges
@@ -134,17 +149,19 @@ class Gate:
 
         return receiving, sending
 
-    def _admit(self, scope: Scope) -> bool:
+    def _admit(self, scope: Scope, like_page: bool) -> bool:
         """Raises a FrameError to refuse. Returns whether the client has shown the token."""
         security, path = self._security, scope["path"]
         token = security.token
-        given = next((value for name, value in scope["headers"] if name == b"authorization"), None)
+        given = _header(scope, b"authorization")
         shown = token is not None and given is not None and token.admits(given)
         if _is_page(scope) and (security.public_status or path == ALIVE or _is_file(path)):
             return shown
         if security.tls is not None and not scope.get("state", {}).get(CERTIFIED, False):
             raise NoCertificate("without a certificate only the pages of --public-status are open here")
-        if token is None or shown:
+        if token is None or shown or (scope["method"], path) in OPERATORS:
+            return shown
+        if like_page and self._operates(scope):
             return shown
         if given is None:
             raise Unauthorised("this node asks for a token; give --token-file, or set P2PFL_TOKEN")
@@ -176,6 +193,11 @@ def _adding(send: Send, header: tuple[bytes, bytes]) -> Send:
         await send(message)
 
     return adding
+
+
+def _header(scope: Scope, wanted: bytes) -> bytes | None:
+    """The first of this name; None if there is none."""
+    return next((value for name, value in scope["headers"] if name == wanted), None)
 
 
 def _is_page(scope: Scope) -> bool:

@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any, get_args
 
 from p2pfl import __version__
+from p2pfl.config import SETTABLE
 from p2pfl.gossip.messages import NodeState, Standing
 from p2pfl.network import problems
 
@@ -42,6 +43,8 @@ def _the(name: str) -> dict[str, object]:
 
 
 STATES = [*get_args(NodeState), None]
+SHOWN_STATES = [*get_args(NodeState), "paused"]
+SETTINGS = _object("Settings by name; of local_steps and local_epochs one is null.", **SETTABLE)
 STANDINGS = [*get_args(Standing), None]
 CALLER = _object(
     "A member that calls this node.",
@@ -60,6 +63,10 @@ SCHEMAS: dict[str, dict[str, object]] = {
         status={"type": "integer", "minimum": 400, "maximum": 599},
         detail={"type": "string", "description": "One line for people: what is wrong and what to do."},
     ),
+    "BadSetting": {
+        **_object("A problem document that names what is wrong.", field=TEXT),
+        "allOf": [_the("Problem")],
+    },
     "Task": _object(
         "What is learnt. Nodes exchange only if all of it is equal.",
         name=TEXT,
@@ -107,7 +114,12 @@ SCHEMAS: dict[str, dict[str, object]] = {
         id=TEXT,
         name=TEXT,
         url=TEXT,
-        state={"type": "string", "enum": list(get_args(NodeState))},
+        state={
+            "type": "string",
+            "enum": SHOWN_STATES,
+            "description": "`paused`, which peers are not told, of one that an operator keeps from training.",
+        },
+        paused={"type": "boolean", "description": "As its operator wants it; it ends a round first."},
         round=COUNT,
         age={
             "type": ["number", "null"],
@@ -178,6 +190,34 @@ SCHEMAS: dict[str, dict[str, object]] = {
         outcome={"type": "string", "description": "ok, or why it failed."},
     ),
     "LogLine": _object("An event.", **POINT, event=TEXT, text=TEXT),
+    "Controls": _object(
+        "What the node's operator has set, and may set.",
+        state={"type": "string", "enum": SHOWN_STATES},
+        round=COUNT,
+        paused={"type": "boolean", "description": "As it was set; the state says when it is so."},
+        settings=_the("Settings"),
+        in_force={
+            **_the("Settings"),
+            "description": "Of the round under way; the next has `settings`.",
+        },
+        warnings={**_array(TEXT), "description": "What is set and will not do what one may expect."},
+        choices={
+            "type": "object",
+            "additionalProperties": {"type": "object"},
+            "description": "What each setting may be: its JSON Schema.",
+        },
+        kept={"type": "boolean", "description": "Whether a restart finds it so."},
+    ),
+    "Settings": SETTINGS,
+    "Change": {
+        "type": "object",
+        "description": "What is to be changed; all of it is, or nothing. Giving local_steps or local_epochs "
+        "takes the other back.",
+        "properties": {"paused": {"type": "boolean"}, **SETTABLE},
+        "additionalProperties": False,
+    },
+    "Nothing": {"type": "object", "additionalProperties": False},
+    "Stopping": _object("The node says farewell, saves its state and ends.", stopping={"const": True}),
     "Alive": _object("The node's process answers.", healthy={"const": True}),
     "Ready": _object(
         "Whether the node is of use to others.",
@@ -215,6 +255,18 @@ REFUSALS = {
     "WrongMethod": "The path takes other methods.",
     "TooManyRequests": "More than one address may ask; Retry-After says when it may again.",
     "Busy": "Too many others are served; Retry-After says when to try again.",
+}
+# Of the operator's routes, besides; several errors may share a status.
+OPERATORS_REFUSALS = {
+    "400": ("The body is not the JSON object that is wanted.", "Problem"),
+    "403": (
+        "The operator's token is missing or another, a foreign page asks, or there is no certificate.",
+        "Problem",
+    ),
+    "408": ("The body did not come in time.", "Problem"),
+    "413": ("The body is too large.", "Problem"),
+    "415": ("The body is not application/json.", "Problem"),
+    "422": ("A setting that cannot be; nothing was changed.", "BadSetting"),
 }
 WITH_RETRY_AFTER = ("TooManyRequests", "Busy")
 
@@ -254,6 +306,42 @@ def _operation(page: Page) -> dict[str, object]:
     }
 
 
+def _control(operation: str, summary: str, answers: str, code: str, takes: str | None) -> dict[str, object]:
+    """An operation of the operator. answers, takes: names of schemas, None: it has no body."""
+    refusals: dict[str, object] = {
+        status: {"description": text, "content": {problems.MEDIA_TYPE: {"schema": _the(schema)}}}
+        for status, (text, schema) in OPERATORS_REFUSALS.items()
+        if takes is not None or status == "403"
+    }
+    others = {"404": "NoSuchRoute", "405": "WrongMethod", "429": "TooManyRequests", "503": "Busy"}
+    common = {status: {"$ref": f"#/components/responses/{name}"} for status, name in others.items()}
+    body = (
+        {}
+        if takes is None
+        else {"requestBody": {"required": True, "content": {JSON: {"schema": _the(takes)}}}}
+    )
+    return {
+        "operationId": operation,
+        "summary": summary,
+        "security": [{"operator": []}, {"operator": [], "certificate": []}],
+        **body,
+        "responses": {
+            code: {"description": summary, "content": {JSON: {"schema": _the(answers)}}},
+            **refusals,
+            **common,
+        },
+    }
+
+
+CONTROLS: dict[str, dict[str, object]] = {
+    "/v1/controls": {
+        "get": _control("controls", "What is set.", "Controls", "200", None),
+        "post": _control("control", "Pause, resume, set.", "Controls", "200", "Change"),
+    },
+    "/v1/stop": {"post": _control("stop", "Leave the network and end.", "Stopping", "202", "Nothing")},
+}
+
+
 @cache
 def document() -> dict[str, object]:
     """The whole of it; not to be modified."""
@@ -268,12 +356,18 @@ def document() -> dict[str, object]:
         "servers": [{"url": "/"}],
         # A node asks for neither, for one of them, or for both, as it was started.
         "security": [{}, {"token": []}, {"certificate": []}, {"token": [], "certificate": []}],
-        "paths": {path: {"get": _operation(page)} for path, page in PAGES.items()},
+        "paths": {**{path: {"get": _operation(page)} for path, page in PAGES.items()}, **CONTROLS},
         "components": {
             "schemas": SCHEMAS,
             "responses": {name: _refusal(name) for name in REFUSALS},
             "securitySchemes": {
                 "token": {"type": "http", "scheme": "bearer", "description": "The network's shared secret."},
+                "operator": {
+                    "type": "apiKey",
+                    "in": "header",
+                    "name": "p2pfl-control",
+                    "description": "The secret of whoever operates this one node.",
+                },
                 "certificate": {"type": "mutualTLS", "description": "Of an authority that the node trusts."},
             },
         },

@@ -25,10 +25,11 @@ MAX_DETAIL = 300
 _REASON = re.compile(r"[a-z][a-z0-9-]{0,39}")
 
 
-def encode(reason: str, status: int, detail: str) -> bytes:
-    """The JSON of a problem document. detail: one line for people."""
+def encode(reason: str, status: int, detail: str, field: str | None = None) -> bytes:
+    """The JSON of a problem document. detail: one line for people.  field: of the request, that is wrong."""
     title = reason.replace("-", " ").capitalize()
-    return json.dumps({"type": URN + reason, "title": title, "status": status, "detail": detail}).encode()
+    document = {"type": URN + reason, "title": title, "status": status, "detail": detail}
+    return json.dumps(document if field is None else {**document, "field": field}).encode()
 
 
 def retry_after(error: Exception) -> list[int]:

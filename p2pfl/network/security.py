@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 class Security:
     """tls, token: None where they are not asked for.  public_status: pages for people are open to everybody.
 
+    operator: the token of whoever operates this one node; None: nobody controls it.
     max_requests, max_bytes: a second, of one address; 0: any number.
     """
 
@@ -34,6 +35,7 @@ class Security:
     public_status: bool = False
     max_requests: float = 0.0
     max_bytes: float = 0.0
+    operator: Token | None = None
 
     @classmethod
     def load(cls, config: SecurityConfig) -> Security:
@@ -72,6 +74,14 @@ class Security:
             f"https://{self.tls.hosts[0]}:PORT, or issue a certificate with --host {host}"
         )
 
+    def check_operator(self) -> None:
+        """CredentialError if every member of the network could control this node."""
+        if self.token is not None and self.operator is not None and self.operator.text == self.token.text:
+            raise CredentialError(
+                "the operator's token is the network's, which every node has; give --control-token-file with "
+                "another, or leave it out"
+            )
+
     def warn_if_open(self, address: str) -> None:
         """address: that is listened on."""
         if self.tls is None and self.token is None and not is_loopback(address):
@@ -88,6 +98,14 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host.lower().rstrip(".") == "localhost"
+
+
+def on_this_machine(url: str) -> str:
+    """A listening address as a browser on this machine calls it."""
+    parts = urlsplit(url)
+    if not is_wildcard(parts.hostname or ""):
+        return url
+    return f"{parts.scheme}://{'[::1]' if ':' in (parts.hostname or '') else '127.0.0.1'}:{parts.port}"
 
 
 def is_wildcard(host: str) -> bool:

@@ -2,18 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 import trio
 
 from p2pfl.errors import PeerError
 from p2pfl.gossip.messages import Hello, Layout, Model, ModelHead, Pull, Task
+from p2pfl.network.tokens import Token
 
 Chunks = tuple[bytes, memoryview]
 
 
+class Operated(Protocol):
+    """What whoever operates a node may do with it."""
+
+    @property
+    def token(self) -> Token:
+        """Who shows it is the operator."""
+
+    def as_dict(self) -> dict[str, object]:
+        """The JSON of GET /v1/controls."""
+
+    async def change(self, values: Mapping[str, object]) -> None:
+        """Set all of these, or raise a BadSetting. On the disk then, if the node keeps anything."""
+
+    def stop(self) -> None:
+        """Have the node leave the network in good order; returns at once."""
+
+
 class Service(Protocol):
     """Implemented by the node. Nothing here waits, but `change`, and a hello that asks for a probe."""
+
+    @property
+    def operated(self) -> Operated | None:
+        """None: nobody controls this node by HTTP."""
 
     @property
     def task(self) -> Task: ...

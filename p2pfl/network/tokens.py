@@ -17,13 +17,16 @@ FEWEST_KINDS = 8
 LONGEST = 1024
 HOW = "make one: p2pfl keys token --out token, and give --token-file token"
 
+CONTROL_HEADER = b"p2pfl-control"
+"""Header with a node's operator's token, which is not the network's: that one is in Authorization."""
+
 _TOKEN68 = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # what may follow `Bearer` (RFC 6750, section 2.1)
 
 
 class Token:
-    """A shared secret. Its text is in no repr, log or error; only `header` has it, for requests."""
+    """A shared secret. Its text is in no repr, log or error; only `header` and `text` have it, to show."""
 
-    __slots__ = ("_secret", "header")
+    __slots__ = ("_secret", "header", "text")
 
     def __init__(self, text: str) -> None:
         """CredentialError if the text is too short, too plain, or cannot stand in a header."""
@@ -37,6 +40,7 @@ class Token:
         if len(text) > LONGEST:
             raise CredentialError(f"the token has more than {LONGEST} characters; {HOW}")
         self._secret = text.encode()
+        self.text = text
         self.header = f"Bearer {text}"
 
     @classmethod
@@ -56,8 +60,12 @@ class Token:
     def admits(self, authorization: bytes) -> bool:
         """Whether the value of an Authorization header shows this token; takes as long whatever it is."""
         scheme, _, given = authorization.strip().partition(b" ")
-        same = hmac.compare_digest(given.strip(), self._secret)
+        same = self.is_same(given)
         return same and scheme.lower() == b"bearer"
+
+    def is_same(self, given: bytes) -> bool:
+        """Whether it is this token; takes as long whatever it is."""
+        return hmac.compare_digest(given.strip(), self._secret)
 
     def proof(self, statement: bytes) -> str:
         """Shows that a statement comes from somebody with the token, without telling it: 64 hex digits."""

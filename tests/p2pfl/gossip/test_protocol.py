@@ -10,7 +10,8 @@ from p2pfl.errors import DataError
 from p2pfl.gossip.codec import ModelDecoder
 from p2pfl.gossip.inbox import Unmerged
 from p2pfl.gossip.messages import Layout, Model, Sender, Task, TensorSpec, ViewEntry
-from p2pfl.gossip.protocol import REMEMBERED, Gossip
+from p2pfl.gossip.protocol import Gossip
+from p2pfl.gossip.repeats import REMEMBERED
 
 TASK = Task("t", ("a", "b"), (1, 2, 2), (0.5,), (0.5,))
 LAYOUT = Layout("m", (TensorSpec("w", (4,)),))
@@ -124,7 +125,7 @@ def test_the_memory_of_merged_senders_is_bounded():
         head = replace(first.head, sender=Sender(f"id{i}", "", "training"))
         me.receive(replace(first, head=head), f"10.1.{i >> 8}.{i & 255}", 0.0)
         me.merge()
-    assert len(me._merged) == REMEMBERED
+    assert len(me._repeats._merged) == REMEMBERED
 
 
 def test_a_frame_carries_the_published_snapshot_not_the_weights_in_work():

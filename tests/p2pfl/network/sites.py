@@ -16,6 +16,7 @@ from p2pfl.gossip.codec import encode_hello, encode_model, encode_weights
 from p2pfl.gossip.messages import Hello, Layout, Model, ModelHead, Pull, Sender, Task, TensorSpec, Vector
 from p2pfl.network.app import ASGIApp, make_app
 from p2pfl.network.server import HttpNetwork
+from p2pfl.network.service import Operated
 
 TASK = Task("toy", ("no", "yes", "perhaps"), (2,), (0.5,), (0.25,))
 OTHER_TASK = replace(TASK, name="other")
@@ -71,6 +72,7 @@ class Site:
     company: bool = True
     page: tuple[str, bytes] | None = None
     end: trio.Event = field(default_factory=trio.Event)
+    operated: Operated | None = None
 
     def receive_model(self, model: Model, source: str, size: int) -> Chunks | None:
         self.on_model(model)

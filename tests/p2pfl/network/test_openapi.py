@@ -16,6 +16,7 @@ import schemathesis
 import trio
 from hypothesis import given, settings
 from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import positive_data_acceptance
 from starlette.types import Message
 
 from p2pfl import errors
@@ -24,13 +25,19 @@ from p2pfl.events import RoundCompleted, Served, StateChanged
 from p2pfl.network import openapi
 from p2pfl.network.app import make_app, send_refusal
 from p2pfl.network.gate import PUBLIC
+from p2pfl.network.operator_routes import ROUTES
 from p2pfl.network.security import Security
 from p2pfl.network.server import HttpNetwork
+from p2pfl.network.tokens import Token
+from p2pfl.operating import Operator
 from tests.p2pfl.network.certified import TOKEN
 from tests.p2pfl.network.sites import call
 from tests.p2pfl.village import Village
 
 AUTHORISED = {"Authorization": TOKEN.header}
+OPERATORS = Token("0123456789abcdefghij-operator")
+OPERATES = {"p2pfl-control": OPERATORS.text}
+CONTROLS = [(path, method.upper()) for path, item in openapi.CONTROLS.items() for method in item]
 
 
 class Serving:
@@ -48,7 +55,8 @@ class Serving:
         village = Village()
         villager = village.villager(0, (1,))
         villager.node.service.reject(errors.Truncated("too short"), "192.0.2.1", "")
-        network = HttpNetwork("127.0.0.1:0", None, Security(token=TOKEN))
+        villager.node.service.operated = Operator(villager.node, OPERATORS)
+        network = HttpNetwork("127.0.0.1:0", None, Security(token=TOKEN, operator=OPERATORS))
         with self._scope:
             async with trio.open_nursery() as nursery:
                 self.url = await nursery.start(network.serve, make_app(villager.node.service, Clock()))
@@ -78,11 +86,11 @@ def api(url: str) -> Any:
     return schemathesis.openapi.from_url(f"{url}/openapi.json", headers=AUTHORISED)
 
 
-def asked(api: Any, path: str, check: Callable[[Any], None]) -> None:
+def asked(api: Any, path: str, check: Callable[[Any], None], method: str = "GET") -> None:
     """`check` is given requests that the document allows for a path; the same ones in each run."""
 
     @settings(derandomize=True, max_examples=20, deadline=None, database=None)
-    @given(case=api[path]["GET"].as_strategy())
+    @given(case=api[path][method].as_strategy())
     def run(case: Any) -> None:
         check(case)
 
@@ -103,6 +111,27 @@ def test_refusals_for_want_of_the_token_are_in_the_document(api: Any, path: str)
         assert response.status_code == (200 if path == "/healthz" else 401)
 
     asked(api, path, check)
+
+
+@pytest.mark.parametrize(("path", "method"), CONTROLS)
+def test_the_operators_routes_answer_as_the_document_says(api: Any, path: str, method: str) -> None:
+    def check(case: Any) -> None:
+        # A merge rule is any text in the document, and two settings may exclude each other.
+        response = case.call_and_validate(headers=OPERATES, excluded_checks=[positive_data_acceptance])
+        assert response.status_code in (200, 202, 400, 422)
+
+    asked(api, path, check, method)
+
+
+@pytest.mark.parametrize(("path", "method"), CONTROLS)
+def test_refusals_of_who_is_not_the_operator_are_in_the_document(api: Any, path: str, method: str) -> None:
+    def check(case: Any) -> None:
+        response = case.call_and_validate(
+            headers={"p2pfl-control": "wrong"}, excluded_checks=[positive_data_acceptance]
+        )
+        assert response.status_code == 403
+
+    asked(api, path, check, method)
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"])
@@ -155,9 +184,18 @@ async def test_the_document_names_every_property_and_no_other() -> None:
     note(StateChanged("done"))
     note(Served("push", "id1", 100, 0))
     service.reject(errors.Truncated("too short"), "192.0.2.1", "")
+    service.operated = Operator(villager.node, OPERATORS)
     app = make_app(villager.node.service, Clock())
     documents = {path: json.loads((await call(app, "GET", path)).body) for path in openapi.PAGES}
     status, history = documents["/v1/status"], documents["/v1/history"]
+    shown_token = [("p2pfl-control", OPERATORS.text), ("content-type", "application/json")]
+
+    async def control(path: str, body: bytes) -> dict[str, Any]:
+        sent = [{"type": "http.request", "body": body}]
+        answer: dict[str, Any] = json.loads((await call(app, "POST", path, sent, shown_token)).body)
+        return answer
+
+    controls = await control("/v1/controls", b'{"fanout": 3}')
     shown = {
         "Status": status,
         "Peer": status["peers"][0],
@@ -175,9 +213,17 @@ async def test_the_document_names_every_property_and_no_other() -> None:
         "Ready": documents["/readyz"],
         "Problem": json.loads((await call(app, "GET", "/nowhere")).body),
     }
+    shown |= {
+        "Controls": controls,
+        "Settings": controls["settings"],
+        "Change": {"paused": False, **controls["in_force"]},
+        "BadSetting": {"field": (await control("/v1/controls", b'{"lr": 0}'))["field"]},
+        "Nothing": {},
+        "Stopping": await control("/v1/stop", b"{}"),
+    }
     assert shown.keys() == openapi.SCHEMAS.keys()
     for name, value in shown.items():
-        properties = openapi.SCHEMAS[name]["properties"]
+        properties = openapi.SCHEMAS[name].get("properties", {})
         assert isinstance(properties, dict)
         assert properties.keys() == value.keys(), name
     assert documents["/openapi.json"] == openapi.document()
@@ -194,3 +240,6 @@ def test_the_documents_routes_are_those_of_the_pages() -> None:
     text = (Path(__file__).parents[3] / "docs" / "protocol.md").read_text(encoding="utf-8")
     for path in openapi.PAGES:
         assert f"`GET {path}`" in text
+    assert {(method, path) for path, method in CONTROLS} == ROUTES - {("HEAD", "/v1/controls")}
+    for path, method in CONTROLS:
+        assert f"`{method} {path}`" in text
