@@ -23,6 +23,7 @@ GROUPS = (
     "faults",
     "membership",
     "merging",
+    "literature",
 )
 
 

@@ -12,40 +12,55 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 
 from benchmarks.figures import Figure
 
 BATCH = 64
-LEARNING_RATE = 0.1
 WARM_UP = 50 * BATCH  # images before the clock starts: torch allocates and chooses its kernels
 
 W1_IMAGES = 300_000
 WORKERS = 2
 
 
-def images_per_second(images: int = W1_IMAGES, workers: int = WORKERS) -> float:
+@dataclass(frozen=True)
+class Loop:
+    """What a loop trains, and how. model: of p2pfl's own."""
+
+    model: str = "mlp"
+    learning_rate: float = 0.1
+    momentum: float = 0.0
+
+    def flags(self) -> list[str]:
+        return [self.model, str(self.learning_rate), str(self.momentum)]
+
+
+W1 = Loop()
+
+
+def images_per_second(images: int = W1_IMAGES, workers: int = WORKERS, loop: Loop = W1) -> float:
     """Of `workers` loops that train images / workers each and start together; until the last one ends."""
-    command = [sys.executable, "-m", "benchmarks.floor", str(images // workers)]
+    command = [sys.executable, "-m", "benchmarks.floor", str(images // workers), *loop.flags()]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with ExitStack() as stack:
         loops = []
         for _ in range(workers):
-            loop = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
-            stack.callback(loop.wait)
-            stack.callback(loop.kill)
-            loops.append(loop)
-        for loop in loops:
-            assert loop.stdout is not None
-            if loop.stdout.readline() != b"ready\n":
+            one = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+            stack.callback(one.wait)
+            stack.callback(one.kill)
+            loops.append(one)
+        for one in loops:
+            assert one.stdout is not None
+            if one.stdout.readline() != b"ready\n":
                 raise SystemExit("the floor's loop did not start; its message is above")
         start = time.perf_counter()
-        for loop in loops:
-            assert loop.stdin is not None
-            loop.stdin.write(b"go\n")
-            loop.stdin.flush()
-        for loop in loops:
-            assert loop.stdout is not None
-            loop.stdout.readline()
+        for one in loops:
+            assert one.stdin is not None
+            one.stdin.write(b"go\n")
+            one.stdin.flush()
+        for one in loops:
+            assert one.stdout is not None
+            one.stdout.readline()
         return images / (time.perf_counter() - start)
 
 
@@ -58,7 +73,7 @@ def measure(quick: bool) -> Iterator[Figure]:
         yield Figure(name, rates[len(rates) // 2], "images/s", details={"least": rates[0], "most": rates[-1]})
 
 
-def _loop(images: int) -> None:
+def _loop(images: int, loop: Loop) -> None:
     """One process: load, warm up, wait for the word, train."""
     import torch
     from torch.nn import functional
@@ -66,7 +81,7 @@ def _loop(images: int) -> None:
     from p2pfl.config import DataConfig
     from p2pfl.errors import SetupError
     from p2pfl.learning.data import load
-    from p2pfl.learning.models import mlp
+    from p2pfl.learning.models import build
 
     torch.set_num_threads(1)
     torch.manual_seed(os.getpid())
@@ -74,15 +89,15 @@ def _loop(images: int) -> None:
         dataset = load(DataConfig(dataset="mnist", data_dir=os.environ.get("P2PFL_DATA")))
     except SetupError as error:
         raise SystemExit(str(error)) from None
-    x = torch.from_numpy(dataset.train_images).float().div_(255).flatten(1)  # (60000, 784) float32
+    x = torch.from_numpy(dataset.train_images).float().div_(255)  # (60000, 1, 28, 28) float32
     x = x.sub_(dataset.task.mean[0]).div_(dataset.task.std[0])
     y = torch.from_numpy(dataset.train_labels)  # (60000,) int64
-    net = mlp(dataset.task)
+    net = build(loop.model, dataset.task)
 
     # Parameters and gradients are views of one vector each, so that a step is one addition.
     parameters = list(net.parameters())
     flat = torch.cat([parameter.detach().reshape(-1) for parameter in parameters])  # (P,) float32
-    gradient = torch.zeros_like(flat)
+    gradient, velocity = torch.zeros_like(flat), torch.zeros_like(flat)
     sizes = [parameter.numel() for parameter in parameters]
     parts = zip(parameters, torch.split(flat, sizes), torch.split(gradient, sizes), strict=True)
     for parameter, value, slope in parts:
@@ -95,7 +110,9 @@ def _loop(images: int) -> None:
             for batch in torch.split(order, BATCH):
                 gradient.zero_()
                 functional.cross_entropy(net(x[batch]), y[batch]).backward()  # type: ignore[no-untyped-call]
-                flat.add_(gradient, alpha=-LEARNING_RATE)
+                if loop.momentum:
+                    velocity.mul_(loop.momentum).add_(gradient)
+                flat.add_(velocity if loop.momentum else gradient, alpha=-loop.learning_rate)
             images -= len(order)
 
     train(WARM_UP)
@@ -108,4 +125,8 @@ def _loop(images: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="One plain training loop of the floor.")
     parser.add_argument("images", type=int)
-    _loop(parser.parse_args().images)
+    parser.add_argument("model")
+    parser.add_argument("learning_rate", type=float)
+    parser.add_argument("momentum", type=float)
+    given = parser.parse_args()
+    _loop(given.images, Loop(given.model, given.learning_rate, given.momentum))

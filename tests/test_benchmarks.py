@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import floor, membership, merging, scale
+from benchmarks import floor, literature, membership, merging, scale
+from netsim import scenario_file
 from p2pfl.merge_rule import FORMS
 
 
@@ -28,6 +29,26 @@ def test_scale_measures_what_it_promises(monkeypatch: pytest.MonkeyPatch) -> Non
     assert speed.details is not None
     assert speed.value == speed.details["ours"] / 1e5
     assert speed.details["exchanges"] == 6 * (2 + 4)
+
+
+def test_literature_measures_gossip_beside_plain_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    summaries = iter([{"images_trained": 6000, "train_seconds": s, "accuracy_mean": 0.5} for s in (3.0, 2.0)])
+    given: list[tuple[str, ...]] = []
+
+    def simulate(*flags: str) -> dict[str, float]:
+        given.append(flags)
+        return next(summaries)
+
+    monkeypatch.setattr(literature, "simulate", simulate)
+    monkeypatch.setattr(floor, "images_per_second", lambda images, loop: 3000.0)
+    figures = list(literature.measure(quick=True))
+    assert [(figure.value, figure.holds) for figure in figures] == [(1.5, False), (1.0, True)]
+    for row, flags in zip(literature.ROWS, given, strict=True):
+        training = scenario_file.load(f"literature/{row}", {}).config.training
+        plain = literature.PLAIN
+        assert flags[0] == f"literature/{row}"
+        assert (training.model, training.lr) == (plain.model, plain.learning_rate)
+        assert (training.momentum, training.batch_size) == (plain.momentum, floor.BATCH)
 
 
 def test_membership_measures_what_it_promises(monkeypatch: pytest.MonkeyPatch) -> None:
