@@ -24,6 +24,7 @@ GROUPS = (
     "membership",
     "merging",
     "literature",
+    "edge",
 )
 
 

@@ -27,15 +27,17 @@ def p2pfl() -> str:
 class NodeProcess:
     """Context manager: one `p2pfl node start` on a free port of loopback.
 
-    journal: the file it writes.  started: time.perf_counter() when it was started.
+    before: what the command line begins with.  journal: the file it writes.
+    started: time.perf_counter() when it was started.
     """
 
-    def __init__(self, folder: Path, name: str, *flags: str) -> None:
+    def __init__(self, folder: Path, name: str, *flags: str, before: tuple[str, ...] = ()) -> None:
         self.journal = folder / f"{name}.jsonl"
         self._listens = threading.Event()
         self._line = ""
         self._listens_at = 0.0
-        line = [p2pfl(), "node", "start", "--listen", "127.0.0.1:0", "--journal", str(self.journal), *flags]
+        start = (p2pfl(), "node", "start", "--listen", "127.0.0.1:0", "--journal", str(self.journal))
+        line = [*before, *start, *flags]
         self.started = time.perf_counter()
         with (folder / f"{name}.log").open("wb") as log:
             self._process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=log, env=os.environ)

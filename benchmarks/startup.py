@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks.figures import Figure, median_seconds
 from benchmarks.processes import NodeProcess, p2pfl
 
-HELP, LISTENING, IDLE = 0.3, 3.0, 0.02  # seconds, seconds, share of a core
+HELP, LISTENING, FIRST_ROUND, IDLE = 0.3, 3.0, 5.0, 0.02  # seconds thrice, share of a core
 HEAVY = ("torch", "torchvision", "httpx", "matplotlib", "sklearn", "starlette")
 WATCHED = 20.0  # seconds
 TIMEOUT = 120.0  # seconds
@@ -55,6 +55,11 @@ def measure(quick: bool) -> Iterator[Figure]:
         LISTENING,
         {"most": max(seconds)},
     )
+    with tempfile.TemporaryDirectory() as folder:
+        rounds = [_seconds_to_round(Path(folder), str(run)) for run in range(1 if quick else 5)]
+    made_of = {"CPU seconds": statistics.median(cpu for _, cpu in rounds), "most": max(rounds)[0]}
+    first = statistics.median(seconds for seconds, _ in rounds)
+    yield Figure("p2pfl node start: first round on digits after", first, "s", "at most", FIRST_ROUND, made_of)
     watched = 3.0 if quick else WATCHED
     with tempfile.TemporaryDirectory() as folder:
         shares = _idle_shares(Path(folder), watched)
@@ -72,6 +77,15 @@ def _seconds_to_listen(folder: Path, name: str) -> float:
     with NodeProcess(folder, name) as node:
         _, at = node.listening()
         return at - node.started
+
+
+def _seconds_to_round(folder: Path, name: str) -> tuple[float, float]:
+    """(wall, CPU) seconds from the command to the end of the first round, evaluated."""
+    with NodeProcess(folder, f"round-{name}", "--rounds", "1") as node:
+        _, listening = node.listening()
+        node.wait_until("settling", TIMEOUT)
+        ended = next(event["t"] for event in node.events() if event["event"] == "round-completed")
+        return listening + float(ended) - node.started, node.cpu_seconds()
 
 
 def _idle_shares(folder: Path, seconds: float) -> list[float]:

@@ -14,7 +14,7 @@ app = typer.Typer(
     cls=Commands,
     name="p2pfl",
     help="Nodes that learn together: each trains on its own data and averages weights with its peers.",
-    add_completion=False,
+    add_completion=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )

@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import http.client
 import importlib.util
+import math
 import socket
 import sys
 import tempfile
@@ -94,21 +95,44 @@ PUBLISHED: dict[str, Callable[[Path], Dataset]] = {
 
 
 def _idx(folder: Path, task: Task, kind: str, writers: Writers | None) -> Dataset:
-    """The four files of MNIST and of what imitates it, under `folder`/`kind`/raw."""
-    from p2pfl.learning.vision import torchvision  # imports torch: not before it is needed
+    """The four files of MNIST and of what imitates it, under `folder`/`kind`/raw.
+
+    torchvision downloads them. To read them needs none of it: its import takes a second, and memory that a
+    small device has better uses for.
+    """
+
+    def download(fresh: str, *, download: bool) -> object:
+        from p2pfl.learning.vision import torchvision
+
+        return getattr(torchvision("datasets"), kind)(fresh, download=download)
 
     raw = Path(kind) / "raw"
     names = [f"{part}-{what}-ubyte" for part in ("train", "t10k") for what in ("images-idx3", "labels-idx1")]
-    _find(folder, task.name, getattr(torchvision("datasets"), kind), [raw / name for name in names])
-    idx = torchvision("datasets.mnist")
+    _find(folder, task.name, download, [raw / name for name in names])
 
     def read(part: str) -> tuple[Images, Labels]:
-        images = idx.read_image_file(str(folder / raw / f"{part}-images-idx3-ubyte")).numpy()
-        labels = idx.read_label_file(str(folder / raw / f"{part}-labels-idx1-ubyte")).numpy()
-        return images[:, np.newaxis], labels
+        images = _array(folder / raw / f"{part}-images-idx3-ubyte", 3)
+        labels = _array(folder / raw / f"{part}-labels-idx1-ubyte", 1)
+        return images[:, np.newaxis], labels.astype(np.int64)
 
     with _readable(folder / raw):
         return Dataset(task, *read("train"), *read("t10k"), writers)
+
+
+def _array(path: Path, dimensions: int) -> Images:
+    """An IDX file of unsigned bytes: 0, 0, 8, how many dimensions, each in four bytes, then the values.
+
+    ValueError if it is something else. Format: LeCun, Cortes and Burges, the MNIST database.
+    """
+    with path.open("rb") as file:
+        magic, expected = file.read(4), bytes([0, 0, 8, dimensions])
+        if magic != expected:
+            raise ValueError(f"it begins with {magic.hex()}, not {expected.hex()}")
+        shape = np.frombuffer(file.read(4 * dimensions), ">u4")
+        values = np.fromfile(file, np.uint8)
+    if len(shape) != dimensions or values.size != math.prod(shape.tolist()):
+        raise ValueError(f"it has {values.size} values for the shape {shape.tolist()}")
+    return values.reshape(shape.tolist())
 
 
 def _writers(path: Path) -> Writers | None:
