@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -131,3 +132,21 @@ def test_interrupt_is_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(standalone, "start", interrupt)
     result = run("node", "start")
     assert (result.exit_code, result.output) == (130, "")
+
+
+def test_completion_knows_commands_and_options() -> None:
+    for typed, expected in (("p2pfl ", {"node", "sim"}), ("p2pfl node start --train-h", {"--train-hours"})):
+        environment = {
+            **os.environ,
+            "_P2PFL_COMPLETE": "complete_bash",
+            "COMP_WORDS": typed,
+            "COMP_CWORD": str(len(typed.split(" ")) - 1),
+        }
+        done = subprocess.run(
+            [sys.executable, "-c", "from cli.main import main; main()"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert expected <= set(done.stdout.split())
