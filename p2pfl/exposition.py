@@ -222,7 +222,8 @@ class _State(Collector):
             refused.add_metric([reason], count)
         yield refused
         if (thrift := service.thrift) is not None:
-            yield _gauge("training_allowed", "0 while hours or load forbid it.", float(not thrift.closed()))
+            allowed = not thrift.closed() and service.state != "paused"
+            yield _gauge("training_allowed", "0 while hours, load or an operator forbid it.", float(allowed))
             yield _gauge("metered", "1 if the link is paid for by volume.", float(thrift.metered))
             yield _counter("exchanges_put_off", "For want of bytes, or as the link is dear.", thrift.put_off)
             most, spent = thrift.bytes_of_hour()
