@@ -189,7 +189,7 @@ class GossipConfig:
         "mean",
         "mean (all equal), age (by samples seen), samples (by training samples held); or against liars: "
         + ", ".join(form for name, form in merge_rule.FORMS.items() if name not in merge_rule.WEIGHTED)
-        + "; these with least=K wait for K models.",
+        + "; these with least=K wait for K models; or a function of yours, package.module:function.",
     )
     settle: int = option(4, "Push-pull exchanges with merging and no training after the last round.")
     interval: float = option(

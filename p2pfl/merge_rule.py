@@ -1,4 +1,4 @@
-"""How a user names a merge rule: `median`, `trimmed-mean:0.2`, `krum:f=2`. The rules are gossip/merge."""
+"""How a user names a merge rule: `median`, `krum:f=2`, `package.module:function`. They are gossip/merge."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import difflib
 import math
 from dataclasses import dataclass
 
+from p2pfl import own_code
 from p2pfl.errors import ConfigError
 
 # Rules that give every model its claimed weight; all others are robust.
@@ -46,6 +47,8 @@ _PARAMETERS: dict[str, tuple[str, ...]] = {
 _REQUIRED = ("share", "f")
 # Every robust rule takes it, by its name alone.
 LEAST = "least"
+# The rule that is a function of the user's.
+OWN = "own"
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class MergeRule:
     """share: B, the share of liars that is borne.  f: how many liars are.  m: models that multi-krum
     averages, None: as many as may be.  tau: a distance between weights, None: the median of those at hand.
     least: models to wait for, the own one included, if that is more than the rule needs.
+    function: of a user's own rule, package.module:function.
     """
 
     name: str
@@ -61,6 +65,7 @@ class MergeRule:
     m: int | None = None
     tau: float | None = None
     least: int = 1
+    function: str = ""
 
     @property
     def robust(self) -> bool:
@@ -88,6 +93,8 @@ class MergeRule:
                 return 3
             case "centred-clipping" | "norm-bound":
                 return 3 if self.tau is None else 2
+            case "own":  # its author knows; a merge has two models at least
+                return 2
         return 1
 
     def cut(self, models: int) -> int:
@@ -101,12 +108,21 @@ class MergeRule:
 
 
 def parse(text: str) -> MergeRule:
-    """`name`, or `name:value,...` with each value by its name (`f=2`) or in order. ConfigError: one line."""
+    """`name`, or `name:value,...` with each value by its name (`f=2`) or in order; or a function's name.
+
+    ConfigError, in one line; a function of the user's is imported later, by gossip.merge.own.
+    """
     name, colon, rest = text.partition(":")
+    function, comma, least = text.partition(",")
+    if name not in FORMS and own_code.is_named(function):
+        return MergeRule(OWN, function=function, least=_least_of_own(text, least) if comma else 1)
     if name not in FORMS:
         near = difflib.get_close_matches(name, FORMS, n=1)
         hint = f"did you mean {FORMS[near[0]]}? " if near else ""
-        raise ConfigError(f"merge: there is no rule {name!r}; {hint}give one of {', '.join(FORMS.values())}")
+        raise ConfigError(
+            f"merge: there is no rule {name!r}; {hint}give one of {', '.join(FORMS.values())}, or a function "
+            "of yours as package.module:function"
+        )
     order = _PARAMETERS.get(name, ())
     if colon and name in WEIGHTED:
         raise ConfigError(f"merge: {name} takes nothing behind it, not {rest!r}; give {name}")
@@ -125,8 +141,15 @@ def parse(text: str) -> MergeRule:
     return MergeRule(name, **values)  # type: ignore[arg-type]
 
 
+def _least_of_own(text: str, values: str) -> int:
+    key, equals, value = (part.strip() for part in values.partition("="))
+    if key != LEAST or not equals:
+        raise ConfigError(f"merge: {text!r}: behind a function of yours goes {LEAST}=K and nothing else")
+    return int(_number(text, OWN, key, value))
+
+
 def _example(name: str) -> str:
-    return EXAMPLES.get(name, f"{name}:{LEAST}=7")
+    return EXAMPLES.get(name, f"package.module:function,{LEAST}=7" if name == OWN else f"{name}:{LEAST}=7")
 
 
 def _at(order: tuple[str, ...], place: int) -> str:

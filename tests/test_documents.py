@@ -1,7 +1,8 @@
 """The documents are true: marked blocks run; paths, links, flags, names and figures are those of the code.
 
 A fenced block with the line `<!-- run -->` just above it is executed. `console`: every line is a command,
-or, if some begin with `$ `, those are and the others show output; a backslash continues a line. `toml`: a
+or, if some begin with `$ `, those are and the others show output; a backslash continues a line; a `&` at the
+end leaves a command to run beside the next ones, until `wait`; ports are replaced by free ones. `toml`: a
 node's configuration file, or, if it has sections, a scenario. `python`: the blocks of one page share their
 names. With `<!-- run: NAME -->` the page's commands find the block as the file NAME. docs/protocol.md has
 tests of its own besides (tests/p2pfl/gossip/test_codec_document.py).
@@ -10,11 +11,13 @@ tests of its own besides (tests/p2pfl/gossip/test_codec_document.py).
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib
 import importlib.util
 import os
 import re
 import shlex
+import socket
 import subprocess
 import sys
 import textwrap
@@ -53,6 +56,7 @@ FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 PATH = re.compile(r"\.?[\w-]+(?:[./][\w*-]+)*/?")
 MODULE = re.compile(rf"(?:{'|'.join(PACKAGES)})(?:\.[A-Za-z_]\w*)+")
 NAME = re.compile(r"(?P<dotted>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)(?:\([\w, ]*\))?")
+PORT = re.compile(r"\b84\d\d\b")
 PLAIN = re.compile(r"[a-z0-9]+")  # a word such as `mean`
 FIGURE = re.compile(r"^\| `([\w/]+\.py)` \| `([A-Z_]+)` \| ([\d,.]+) ?([\w/]*) \|", re.MULTILINE)
 SUFFIXES = (".py", ".md")  # of files in the repository; others that are named are a user's
@@ -125,11 +129,59 @@ def test_console_block_runs(block: Block, tmp_path: Path, monkeypatch: pytest.Mo
     for file in blocks(block.page):
         if file.marked and file.file:
             (tmp_path / file.file).write_text(file.text, encoding="utf-8")
-    for words in commands(block):
-        # In an empty folder, so that nothing is left in the repository, and nothing is found there by chance.
-        words = [str(ROOT / word) if "/" in word and (ROOT / word).exists() else word for word in words]
-        code, output = outcome(block, words)
-        assert code == 0, f"{block}: {shlex.join(words)}\n{output}"
+    skip_without_data(block)
+    ports: dict[str, str] = {}
+    left: list[tuple[str, subprocess.Popen[str]]] = []  # running beside what follows
+    with contextlib.ExitStack() as ends:
+        for words in commands(block):
+            # In an empty folder, so that nothing is left in the repository, or found there by chance.
+            words = [str(ROOT / word) if "/" in word and (ROOT / word).exists() else word for word in words]
+            words = [PORT.sub(lambda match: free(match[0], ports), word) for word in words]
+            if words == ["wait"]:
+                finish(block, left)
+            elif words[-1] == "&":
+                child = ends.enter_context(beside(block, words[:-1]))
+                left.append((shlex.join(words), child))
+            else:
+                code, output = outcome(block, words)
+                assert code == 0, f"{block}: {shlex.join(words)}\n{output}"
+        assert not left, f"{block} leaves commands running; end it with wait"
+
+
+def finish(block: Block, left: list[tuple[str, subprocess.Popen[str]]]) -> None:
+    for line, child in left:
+        output, _ = child.communicate(timeout=120)
+        assert child.returncode == 0, f"{block}: {line}\n{output}"
+    left.clear()
+
+
+def free(port: str, ports: dict[str, str]) -> str:
+    """A port that nobody has, the same for the same one of the block."""
+    if port not in ports:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            ports[port] = str(probe.getsockname()[1])
+    return ports[port]
+
+
+def skip_without_data(block: Block) -> None:
+    """Some blocks, or files that they run, are about a data set that not everybody has."""
+    page = [block, *(file for file in blocks(block.page) if file.file and file.file in block.text)]
+    needed = "pneumoniamnist.npz"
+    place = os.environ.get("P2PFL_DATA")
+    if any(needed in part.text for part in page) and not (place and Path(place, needed).exists()):
+        pytest.skip(f"needs {needed} in P2PFL_DATA")
+
+
+@contextlib.contextmanager
+def beside(block: Block, words: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """A command in the background, killed if the block ends before it."""
+    streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen(program_line(block, words), env=environment(), **streams) as child:
+        try:
+            yield child
+        finally:
+            child.kill()
 
 
 def outcome(block: Block, words: list[str]) -> tuple[int, str]:
@@ -137,16 +189,23 @@ def outcome(block: Block, words: list[str]) -> tuple[int, str]:
 
     What starts or stops nodes has a process of its own: it sets up logging, signals and threads for good.
     """
-    programs = {"p2pfl": ["-m", "cli.main"], "python": []}
-    program, *rest = words
-    assert program in programs, f"{block}: {program} is not run by tests"
-    if program == "p2pfl" and rest[0] in ("sim", "keys"):
-        result = CliRunner().invoke(app, rest, prog_name="p2pfl", catch_exceptions=False)
+    if words[0] == "p2pfl" and words[1] in ("sim", "keys"):
+        result = CliRunner().invoke(app, words[1:], prog_name="p2pfl", catch_exceptions=False)
         return result.exit_code, result.output
-    line = [sys.executable, *programs[program], *rest]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        program_line(block, words), env=environment(), capture_output=True, text=True, check=False
+    )
     return done.returncode, done.stdout + done.stderr
+
+
+def program_line(block: Block, words: list[str]) -> list[str]:
+    programs = {"p2pfl": ["-m", "cli.main"], "python": []}
+    assert words[0] in programs, f"{block}: {words[0]} is not run by tests"
+    return [sys.executable, *programs[words[0]], *words[1:]]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 @pytest.mark.parametrize("block", marked("toml"))
@@ -165,6 +224,7 @@ def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setitem(sys.modules, module.__name__, module)  # where dataclasses look for their annotations
     for block in blocks(page):
         if block.marked and block.language == "python":
+            skip_without_data(block)
             exec(compile(block.text, str(block), "exec"), vars(module))
 
 

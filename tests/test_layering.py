@@ -12,8 +12,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-# What each part may import of p2pfl, besides its own modules, errors, config, events and the version.
-EVERYWHERE = ("p2pfl", "p2pfl.errors", "p2pfl.config", "p2pfl.events")
+# What each part may import of p2pfl, besides its own modules, errors, config, events, the version and
+# the way to a user's code.
+EVERYWHERE = ("p2pfl", "p2pfl.errors", "p2pfl.config", "p2pfl.events", "p2pfl.own_code")
 ALLOWED = {
     "gossip": (),
     "learning": ("p2pfl.gossip.messages",),

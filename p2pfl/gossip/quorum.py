@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from p2pfl.config import GossipConfig, MergeRule
 from p2pfl.errors import ConfigError
 from p2pfl.gossip.inbox import capacity_for
+from p2pfl.gossip.merge.own import imported
 
 
 @dataclass(frozen=True)
@@ -18,8 +19,13 @@ class TooFew:
 
 
 def check_attainable(config: GossipConfig, parameters: int) -> None:
-    """ConfigError if the inbox for models of `parameters` weights can never hold what the rule needs."""
+    """ConfigError if the inbox for models of `parameters` weights can never hold what the rule needs.
+
+    Or if the rule is a function of the user's, and there is none of that name.
+    """
     rule, most = config.rule, 1 + capacity_for(parameters)
+    if rule.function:
+        imported(rule.function)
     if rule.fewest > most:
         raise ConfigError(
             f"merge {config.merge} needs {_needed(rule)}, and a node holds at most {most} of {parameters:,} "

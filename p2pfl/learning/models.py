@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
 import math
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import nn
 
+from p2pfl import own_code
 from p2pfl.errors import ModelError
 from p2pfl.gossip.messages import Task
 from p2pfl.learning.vision import torchvision
+from p2pfl.own_code import one_line
 
 Factory = Callable[[Task], nn.Module]
 
@@ -34,7 +33,7 @@ def build(model: str, task: Task) -> nn.Module:
     except ModelError:
         raise
     except Exception as error:  # a user's factory may raise anything; it becomes one line
-        raise ModelError(f"model {model} cannot be built for {_shown(task)}: {_line(error)}") from error
+        raise ModelError(f"model {model} cannot be built for {_shown(task)}: {one_line(error)}") from error
     if not isinstance(scores, torch.Tensor) or scores.shape != (2, len(task.classes)):
         got = tuple(scores.shape) if isinstance(scores, torch.Tensor) else type(scores).__name__
         raise ModelError(
@@ -53,23 +52,15 @@ def _try(module: nn.Module, task: Task) -> object:
 
 
 def _import(model: str) -> Factory:
-    name, colon, attribute = model.partition(":")
-    if not colon or not name or not attribute:
+    if not own_code.is_named(model):
         raise ModelError(f"unknown model {model!r}; take {', '.join(MODELS)} or package.module:factory")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.append(here)  # an installed command does not look in the current folder, its user does
     try:
-        factory = getattr(importlib.import_module(name), attribute)
-    except Exception as error:  # importing runs the user's code
-        raise ModelError(f"model {model} cannot be imported: {_line(error)}") from error
+        factory = own_code.find(model)
+    except ImportError as error:
+        raise ModelError(f"model {model} cannot be imported: {error}") from error
     if not callable(factory):
-        raise ModelError(f"model {model}: {attribute} is not a function")
-    return factory  # type: ignore[no-any-return]
-
-
-def _line(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())
+        raise ModelError(f"model {model}: {model.partition(':')[2]} is not a function")
+    return factory
 
 
 def _shown(task: Task) -> str:

@@ -27,6 +27,8 @@ from p2pfl.merge_rule import EXAMPLES, FORMS, MergeRule, parse
         ("fltrust", MergeRule("fltrust")),
         ("median:least=7", MergeRule("median", least=7)),
         ("trimmed-mean:0.2,least=9", MergeRule("trimmed-mean", share=0.2, least=9)),
+        ("my.rules:middle", MergeRule("own", function="my.rules:middle")),
+        ("rules:middle, least=5", MergeRule("own", function="rules:middle", least=5)),
     ],
 )
 def test_a_rule_is_a_name_and_its_values(text, rule):
@@ -41,6 +43,11 @@ def test_a_rule_is_a_name_and_its_values(text, rule):
         ("krumm:f=2", "there is no rule 'krumm'; did you mean krum:f=F?"),
         ("Median", "did you mean median?"),
         ("centered-clipping", "did you mean centred-clipping[:tau=T]?"),
+        ("rules:middle,least=0", "least must be an integer, 1 or more; for example package.module:function"),
+        ("rules:middle,f=2", "behind a function of yours goes least=K and nothing else"),
+        ("rules:middle,7", "behind a function of yours goes least=K and nothing else"),
+        ("rules:", "there is no rule 'rules'"),
+        ("own", "there is no rule 'own'"),
         ("mean:3", "mean takes nothing behind it, not '3'; give mean"),
         ("mean:least=3", "mean takes nothing behind it"),
         (

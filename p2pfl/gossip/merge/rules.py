@@ -12,6 +12,7 @@ from p2pfl.gossip.merge import weighing
 from p2pfl.gossip.merge.claims import Shares, merged_age, robust_age, shares
 from p2pfl.gossip.merge.mean import Change, weighted_mean
 from p2pfl.gossip.merge.ordered import coordinate_median, trimmed_mean
+from p2pfl.gossip.merge.own import merge_by
 from p2pfl.gossip.merge.products import inner_products
 from p2pfl.gossip.messages import Model, Vector
 
@@ -67,6 +68,8 @@ def merge_robustly(
     change: added to it. Rules that look at coordinates give each model the same say.
     """
     count = len(vectors)
+    if rule.function:
+        return merge_by(rule.function, vectors, change), np.full(count, 1 / count)
     assert count >= rule.fewest, "with fewer models a robust rule promises nothing"
     if rule.name in ("median", "trimmed-mean"):
         cut = rule.cut(count)
