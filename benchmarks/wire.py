@@ -226,6 +226,12 @@ class _Service:
 
     async def change(self, since: int) -> None: ...
 
+    async def predict(self, content: bytes, drawn: bool, invert: str) -> dict[str, object]:
+        return {}
+
+    def exported(self) -> tuple[str, bytes]:
+        return "", b""
+
     def lacks(self) -> list[str]:
         return []
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import audit, keys, node, sim
+from cli import audit, keys, node, predict, sim
 from cli.failures import Commands
 from p2pfl import __version__
 
@@ -22,6 +22,7 @@ app.add_typer(node.app, name="node")
 app.add_typer(sim.app, name="sim")
 app.add_typer(keys.app, name="keys")
 app.add_typer(audit.app, name="audit")
+app.command("predict")(predict.predict)
 
 
 def _print_version(wanted: bool) -> None:

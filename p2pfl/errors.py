@@ -253,6 +253,20 @@ class WrongMethod(FrameError):
     status = 405
 
 
+class BadPicture(FrameError):
+    """Not a picture that a model could look at."""
+
+    reason = "bad-picture"
+    status = 422
+
+
+class CannotPredict(FrameError):
+    """This node's learner, or its task, has no answer for pictures."""
+
+    reason = "cannot-predict"
+    status = 501
+
+
 class Busy(FrameError):
     """As many bodies are being received as memory allows; the peer may try again."""
 

@@ -47,16 +47,25 @@ Heard = Callable[[str], tuple[int, float] | None]
 
 
 class Series:
-    """Points of a curve, at most `most`: if there is one more, every second goes, but never the newest."""
+    """Points of a curve, at most `most`, evenly over its span: every 2^k-th of them, and the newest."""
 
     def __init__(self, most: int) -> None:
         self._most = most
+        self._every = 1
+        self._count = 0  # of all points there ever were
         self._points: list[Point] = []
 
     def add(self, point: Point) -> None:
+        if self._count and (self._count - 1) % self._every:  # the one that was the newest is none of these
+            self._points.pop()
         self._points.append(point)
+        self._count += 1
         if len(self._points) > self._most:
-            self._points = [*self._points[:-1:2], self._points[-1]]
+            self._every *= 2
+            last = self._points[-1]
+            self._points = self._points[::2]
+            if self._points[-1] is not last:
+                self._points.append(last)
 
     @property
     def last(self) -> Point | None:

@@ -6,20 +6,25 @@ snapshot.
 
 from __future__ import annotations
 
+import re
 from collections import Counter, OrderedDict, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+import numpy as np
 import trio
 
 from p2pfl.controls import Controls
-from p2pfl.errors import PeerError, Refused
+from p2pfl.errors import CannotPredict, PeerError, Refused
 from p2pfl.events import MODEL_MODES, Evaluated, Event, Mode, Observe, Rejected, Served, StandingChanged
 from p2pfl.gossip.messages import Hello, Layout, Model, ModelHead, Pull, Sender, Task, ViewEntry
 from p2pfl.gossip.protocol import Gossip
 from p2pfl.history import History
 from p2pfl.network.budget import Buckets
-from p2pfl.network.service import Operated
+from p2pfl.network.service import Invert, Operated
+from p2pfl.predicting import Predictor
+from p2pfl.storage import exported
+from p2pfl.storage.checkpoint import Checkpoint
 from p2pfl.storage.health import StorageHealth
 from p2pfl.thrift import Thrift
 
@@ -33,6 +38,9 @@ SHOWN_UNVERIFIED = 8
 # journal. The counters hold all of them.
 TOLD_BURST, TOLD_RATE = 100.0, 5.0
 
+
+# Numbers of a picture, as the model saw it, that are shown: a 64x64 one in colour.
+MOST_SEEN = 3 * 64 * 64
 
 # Whether somebody whom a peer cannot reach answers us; source: the address that asks.
 Reach = Callable[[ViewEntry, str], Awaitable[bool]]
@@ -84,6 +92,7 @@ class NodeService:
         self._told = Buckets(TOLD_RATE, TOLD_BURST)
         self._refusals: deque[dict[str, str]] = deque(maxlen=SHOWN_REFUSALS)
         self._unverified: OrderedDict[str, None] = OrderedDict()  # ids, the one heard last at the end
+        self.predictor: Predictor | None = None  # of a node whose learner predicts
         self._past: History | None = None  # made when it is wanted: simulated nodes keep none
 
     @property
@@ -223,6 +232,31 @@ class NodeService:
 
     async def change(self, since: int) -> None:
         await self._history().change(since)
+
+    async def predict(self, content: bytes, drawn: bool, invert: Invert) -> dict[str, object]:
+        if self.predictor is None:
+            raise CannotPredict("this node's learner cannot predict; only its framework can say more")
+        version, round = self._gossip.version, self._gossip.round
+        said = await self.predictor(self._gossip.weights, content, drawn, invert)
+        classes, pixels = self._gossip.task.classes, said.pixels
+        seen = {"shape": list(pixels.shape), "pixels": pixels.reshape(-1).tolist()}
+        return {
+            "classes": list(classes),
+            "probabilities": list(said.probabilities),
+            "predicted": classes[int(np.argmax(said.probabilities))],
+            "round": round,
+            "version": version,
+            "seen": seen if pixels.size <= MOST_SEEN else None,
+        }
+
+    def exported(self) -> tuple[str, bytes]:
+        gossip = self._gossip
+        model = Checkpoint(
+            id=gossip.id, round=gossip.round, age=gossip.age, weights=gossip.weights,
+            optimiser=np.empty(0, np.float32), task=gossip.task, layout=gossip.layout, version=gossip.version,
+        )  # fmt: skip
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{gossip.task.name}-{gossip.layout.model}.safetensors")
+        return name, exported.encode(model)
 
     @property
     def end(self) -> trio.Event:

@@ -41,6 +41,7 @@ from p2pfl.node import Node
 from p2pfl.observing import Observer
 from p2pfl.operating import operate
 from p2pfl.persistence import Persistence
+from p2pfl.predicting import predictor
 from p2pfl.seams import Compute
 from p2pfl.storage.checkpoint import Checkpoint
 from p2pfl.storage.health import StorageHealth
@@ -147,6 +148,7 @@ async def _main(
         observe.listeners.append(exposition.note)
         node.service.exposition = exposition.metrics
         observe.listeners.append(node.service.keep_history())
+        node.service.predictor = predictor(learner)
         operate(node, token, config.state_dir)
         if (doubt := quorum.doubt(node.config.gossip)) is not None:
             log.warning(doubt)

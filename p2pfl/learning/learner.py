@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from p2pfl.gossip.messages import Layout, Task, Vector
 
+Probabilities = npt.NDArray[np.float32]  # (n, C), each row sums to 1
 Indices = npt.NDArray[np.int64]  # (n,) positions in the training data
 
 

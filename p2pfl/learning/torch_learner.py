@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from functools import cached_property
 
@@ -11,8 +12,9 @@ from torch import nn
 from torch.nn import functional
 
 from p2pfl.gossip.messages import Layout, Task, Vector
-from p2pfl.learning.dataset import Dataset
-from p2pfl.learning.learner import Evaluation, FitPlan, FitResult
+from p2pfl.learning.dataset import Dataset, Images
+from p2pfl.learning.inference import Inference, Normalisation
+from p2pfl.learning.learner import Evaluation, FitPlan, FitResult, Probabilities
 from p2pfl.learning.models import build
 from p2pfl.learning.weights import FlatModule
 
@@ -40,11 +42,7 @@ class TorchLearner:
         self._norms = [part for part in self._net.module.modules() if isinstance(part, _NORMS)]
         self._train = (torch.from_numpy(dataset.train_images), torch.from_numpy(dataset.train_labels))
         self._test = (torch.from_numpy(dataset.test_images), torch.from_numpy(dataset.test_labels))
-        # (x / 255 - mean) / std as one multiplication and one addition per channel
-        shape = (-1, *[1] * (len(dataset.task.input_shape) - 1))
-        std = torch.tensor(dataset.task.std)
-        self._scale = (1 / (255 * std)).view(shape)
-        self._shift = (-torch.tensor(dataset.task.mean) / std).view(shape)
+        self._normalised = Normalisation(dataset.task)
 
     def __reduce__(self) -> tuple[type[TorchLearner], tuple[Dataset, str, int]]:
         """Copied to another machine of a simulation as what it was made from."""
@@ -119,6 +117,14 @@ class TorchLearner:
         looked_at = max(1, int(confusion.sum()))
         return Evaluation(loss_sum / looked_at, confusion.view(classes, classes).numpy())
 
+    def predict(self, weights: Vector, pixels: Images) -> Probabilities:
+        """(n, C) float32 for (n, *input_shape) uint8, also beside a fit: the network is another one."""
+        return self._inference(weights, pixels)
+
+    @cached_property
+    def _inference(self) -> Inference:
+        return Inference(FlatModule(copy.deepcopy(self._net.module), self._model), self._task)
+
     def _batches(self, plan: FitPlan) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """`plan.steps` batches of normalised images and labels, each pass in an order of its own."""
         rng = np.random.default_rng(plan.seed)
@@ -131,10 +137,6 @@ class TorchLearner:
                 x, y = self._normalised(images[part]), labels[part]
                 yield from zip(torch.split(x, size), torch.split(y, size), strict=True)
             left -= -(-len(order) // size)
-
-    def _normalised(self, images: torch.Tensor) -> torch.Tensor:
-        """(b, ...) uint8 -> float32, in fresh memory."""
-        return images.float().mul_(self._scale).add_(self._shift)
 
     def _scores(self, x: torch.Tensor) -> torch.Tensor:
         """(b, C) scores in training. BatchNorm takes its running variance for a batch of one."""

@@ -27,7 +27,7 @@ from p2pfl.gossip.codec import (
     largest_model,
 )
 from p2pfl.gossip.messages import Pull
-from p2pfl.network import problems
+from p2pfl.network import assets, problems
 from p2pfl.network.body import Body
 from p2pfl.network.budget import origin
 from p2pfl.network.operator_routes import CONTROLS, STOP, OperatorRoutes
@@ -36,6 +36,7 @@ from p2pfl.network.refusing import refuse, send_problem, send_refusal
 from p2pfl.network.service import Chunks, Service
 from p2pfl.network.shares import Shares
 from p2pfl.network.stream import Events
+from p2pfl.network.trying import Download, Predict
 
 __all__ = ["REFUSED", "ASGIApp", "Service", "make_app", "send_refusal"]
 
@@ -105,11 +106,14 @@ def _starlette(hot: list[tuple[str, str, ASGIApp]], service: Service, clock: Clo
         ("/v1/peers", pages.peers, "GET"),
         ("/v1/history", pages.history, "GET"),
         ("/v1/events", Events(service, clock), "GET"),
+        ("/v1/predict", Predict(service, clock), "POST"),
+        ("/v1/model.safetensors", Download(service), "GET"),
         ("/healthz", pages.health, "GET"),
         ("/readyz", pages.readiness, "GET"),
         ("/metrics", pages.metrics, "GET"),
         ("/openapi.json", pages.openapi, "GET"),
-        ("/", pages.index, "GET"),
+        ("/", assets.index, "GET"),
+        ("/web/{name}", assets.file, "GET"),
     ]
     app = Starlette(
         routes=[Route(path, endpoint, methods=methods.split()) for path, endpoint, methods in routes],

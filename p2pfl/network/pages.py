@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, Response
 
-from p2pfl import __version__
 from p2pfl.errors import FrameError, NoSuchRoute, WrongMethod
 from p2pfl.network import openapi, problems
 from p2pfl.network.documents import finite
@@ -58,11 +57,6 @@ class Pages:
 
     async def openapi(self, request: Request) -> Response:
         return JSONResponse(openapi.document())
-
-    async def index(self, request: Request) -> Response:
-        return PlainTextResponse(
-            f"p2pfl {__version__}: a gossip-learning node; see /v1/status and /openapi.json\n"
-        )
 
     async def refused(self, request: Request, error: Exception) -> Response:
         """A page's own refusal."""

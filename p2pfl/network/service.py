@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Literal, Protocol
 
 import trio
 
@@ -12,6 +12,7 @@ from p2pfl.gossip.messages import Hello, Layout, Model, ModelHead, Pull, Task
 from p2pfl.network.tokens import Token
 
 Chunks = tuple[bytes, memoryview]
+Invert = Literal["auto", "yes", "no"]
 
 
 class Operated(Protocol):
@@ -80,6 +81,12 @@ class Service(Protocol):
 
     async def change(self, since: int) -> None:
         """Return once something has happened after that `sequence`, or the node ends. This one waits."""
+
+    async def predict(self, content: bytes, drawn: bool, invert: Invert) -> dict[str, object]:
+        """What the model says of a picture's file. Raises BadPicture, CannotPredict. This one waits, too."""
+
+    def exported(self) -> tuple[str, bytes]:
+        """(file name, content) of the model as it is, as a safetensors file."""
 
     @property
     def end(self) -> trio.Event:

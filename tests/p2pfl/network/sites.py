@@ -102,6 +102,12 @@ class Site:
     def peers(self) -> list[dict[str, object]]:
         return [{"id": "cy"}]
 
+    async def predict(self, content: bytes, drawn: bool, invert: str) -> dict[str, object]:
+        return {"predicted": "no", "bytes": len(content), "drawn": drawn, "invert": invert}
+
+    def exported(self) -> tuple[str, bytes]:
+        return "toy-softmax.safetensors", b"weights"
+
     def lacks(self) -> list[str]:
         return [] if self.company else ["peer"]
 

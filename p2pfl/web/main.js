@@ -1,0 +1,187 @@
+// The page of one node: takes what the node says, and shows it at most once in a frame.
+
+import { Past } from "./past.js";
+import { draw } from "./chart.js";
+import { drawGraph, listExchanges, listPeers } from "./network.js";
+import { getJson, hasToken, setToken, takeSecrets } from "./api.js";
+import { $, bars, bytes, el, figure, link, number, share, span, text } from "./dom.js";
+import { startControls, showState } from "./controls.js";
+import { startTrying, modelChanged } from "./try.js";
+import { watch } from "./live.js";
+
+const past = new Past();
+let status = null;
+let asked = false;
+
+function showSoon() {
+  if (asked || status === null) return;
+  asked = true;
+  requestAnimationFrame(() => {
+    asked = false;
+    show();
+  });
+}
+
+function show() {
+  const name = status.name || status.id.slice(0, 8);
+  document.title = `${name} · p2pfl`;
+  text("name", name);
+  text("state", status.state);
+  text("round", number(status.round));
+  text("accuracy", share(status.accuracy ?? past.rounds.findLast((point) => point.accuracy !== null)?.accuracy));
+  drawGraph(status, past);
+  listPeers(status, past);
+  listExchanges(status, past);
+  showCurves();
+  showTraffic();
+  showFacts();
+  showRefused();
+  showLog();
+}
+
+function showCurves() {
+  const curve = (key) => past.rounds.filter((point) => point[key] !== null).map((point) => [point.round, point[key]]);
+  const peers = Map.groupBy ? Map.groupBy(past.peers, (point) => point.peer) : grouped(past.peers);
+  const others = [...peers.values()].map((points) => ({ name: peers.size === 1 ? "1 peer" : `${peers.size} peers`, kind: "peer", points: points.map((point) => [point.round, point.accuracy]) }));
+  const own = curve("accuracy"), balanced = curve("balanced_accuracy");
+  draw($("accuracy-chart"), {
+    series: [{ name: "this node", kind: "own", points: own }, { name: "balanced", kind: "second", points: balanced }, ...others],
+    xName: "round", xText: whole, yText: (y) => `${Number((100 * y).toFixed(1))} %`,
+    summary: own.length ? `Accuracy over rounds: from ${share(own[0][1])} to ${share(own.at(-1)[1])} in round ${own.at(-1)[0]}` : "No accuracy yet",
+  });
+  const loss = curve("loss"), training = curve("training_loss");
+  draw($("loss-chart"), {
+    series: [{ name: "held-out data", kind: "own", points: loss }, { name: "training", kind: "second", points: training }],
+    from: 0, xName: "round", xText: whole, yText: figure,
+    summary: loss.length ? `Loss on held-out data: from ${figure(loss[0][1])} to ${figure(loss.at(-1)[1])}` : "No loss yet",
+  });
+}
+
+const whole = (x) => (Number.isInteger(x) ? String(x) : "");
+
+function grouped(points) {
+  const found = new Map();
+  for (const point of points) found.set(point.peer, [...(found.get(point.peer) || []), point]);
+  return found;
+}
+
+function showTraffic() {
+  const now = { t: past.at, received: past.received, sent: past.sent };
+  const points = [...past.traffic, now];
+  text("traffic-total", `received ${bytes(past.received)}, sent ${bytes(past.sent)} in ${span(past.at)}`);
+  draw($("traffic-chart"), {
+    series: [{ name: "received", kind: "own", points: points.map((p) => [p.t, p.received]) }, { name: "sent", kind: "second", points: points.map((p) => [p.t, p.sent]) }],
+    from: 0, xName: "since the start", xText: span, yText: bytes,
+    summary: `Bytes since the start: received ${bytes(past.received)}, sent ${bytes(past.sent)}`,
+  });
+}
+
+function showFacts() {
+  const storage = status.storage;
+  const facts = {
+    Id: status.id,
+    Address: status.url ? link(status.url, status.url) : "cannot be called",
+    Task: `${status.task.name}: ${status.task.classes.length} classes (${status.task.classes.slice(0, 12).join(", ")}${status.task.classes.length > 12 ? ", …" : ""})`,
+    Model: `${status.model}, ${number(status.parameters)} parameters`,
+    "Training samples": number(status.samples),
+    "Age of the model": `${number(status.age)} samples`,
+    Loss: figure(status.loss),
+    "Merge rule": status.kept_own ? `${status.merge}; too few models ${status.kept_own} times` : status.merge,
+    Signs: status.signs ? (status.requires_signatures ? "yes, and takes nothing unsigned" : "yes") : "no",
+    Storage: storage === null ? "keeps nothing" : Object.entries(storage).map(([key, value]) => `${key.replaceAll("_", " ")}: ${Array.isArray(value) ? value.join("; ") || "none" : value}`).join(", "),
+  };
+  $("facts").replaceChildren(...Object.entries(facts).flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
+}
+
+function showRefused() {
+  const reasons = Object.entries(status.rejected).sort((a, b) => b[1] - a[1]);
+  const most = Math.max(1, ...reasons.map(([, count]) => count));
+  bars($("refused"), reasons.map(([label, count]) => ({ label, share: count / most, shown: number(count) })));
+  const lines = [...status.refusals].reverse().map(({ reason, source, detail }) => el("li", {}, el("span", { class: "kind" }, reason), ` from ${source || "nobody"}: ${detail}`));
+  $("refusals").replaceChildren(...(lines.length ? lines : [el("li", {}, "none")]));
+}
+
+function showLog() {
+  const log = $("log"), atTop = log.scrollTop < 8;
+  log.replaceChildren(
+    ...past.log.slice(-200).reverse().map((line) => el("li", {}, el("span", { class: "when" }, `${span(Math.max(0, past.now - line.t))} ago `), el("span", { class: "kind" }, line.event), ` ${line.text}`)),
+  );
+  if (atTop) log.scrollTop = 0;
+}
+
+function connection(state) {
+  const words = { live: "live", polling: "live, every few seconds", lost: "the node does not answer; trying again" };
+  text("connection", words[state]);
+  $("connection").className = `connection ${state === "lost" ? "lost" : "live"}`;
+}
+
+let asking = null; // one dialog for all who were refused
+
+function askForToken() {
+  asking ??= new Promise((done) => {
+    const dialog = $("ask-token");
+    $("token-wrong").hidden = !hasToken();
+    dialog.showModal();
+    dialog.addEventListener("close", () => {
+      if ($("token").value) setToken($("token").value.trim());
+      $("token").value = "";
+      asking = null;
+      done();
+    }, { once: true });
+  });
+  return asking;
+}
+
+// A process with several tasks: its page lists them, and each has a page of its own.
+async function listTasks(address) {
+  let tasks;
+  try {
+    tasks = await getJson(address);
+  } catch {
+    return false;
+  }
+  const list = Array.isArray(tasks) ? tasks : tasks.tasks || [];
+  const base = new URL(address, location.href);
+  $("tasks").replaceChildren(
+    ...list.map((task) => {
+      const url = new URL(`tasks/${encodeURIComponent(task.name)}/`, base);
+      const here = url.pathname === location.pathname;
+      return el("span", {}, el("a", { href: url.href, "aria-current": here ? "page" : null }, task.name), ` ${task.state || ""}`);
+    }),
+  );
+  $("tasks").hidden = !list.length;
+  return list.length > 0;
+}
+
+takeSecrets();
+addEventListener("hashchange", () => {
+  takeSecrets();
+  startControls();
+});
+addEventListener("resize", showSoon);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", showSoon);
+setInterval(showSoon, 5000); // what is so long ago
+startTrying();
+startControls();
+if (/\/tasks\/[^/]+\/$/.test(location.pathname)) listTasks("../../tasks");
+watch({
+  history(document) {
+    past.add(document);
+    showSoon();
+  },
+  status(document) {
+    status = document;
+    modelChanged(document);
+    showState(document);
+    showSoon();
+  },
+  connection,
+  unauthorised: askForToken,
+  async missing() {
+    if (!(await listTasks("tasks"))) return false;
+    $("main").hidden = true;
+    text("name", "tasks");
+    text("connection", "");
+    return true;
+  },
+});
