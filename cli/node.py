@@ -1,4 +1,4 @@
-"""`p2pfl node`: run a node, ask one how it is, take its model out or put one in."""
+"""`p2pfl node`: run a node, ask one how it is, control it, take its model out or put one in."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from typing import Annotated
 
 import typer
 
-from cli import logs
+from cli import logs, operator
+from cli.operator import NetworkToken, TlsCa, TlsCert, TlsKey, TokenFile, Url
 from cli.options import takes, warn_of_secret
 from p2pfl.config import DataConfig, NodeConfig, build
 from p2pfl.errors import ConfigError
 
 app = typer.Typer(
-    help="Run a node, ask a running one how it is, take its model out or put one in.", rich_markup_mode=None
+    help="Run a node, ask a running one how it is, control it, take its model out or put one in.",
+    rich_markup_mode=None,
 )
 
 
@@ -35,27 +37,25 @@ def start(config: NodeConfig, reload: Callable[[], NodeConfig] | None) -> None:
 @app.command("status")
 def show_status(
     context: typer.Context,
-    url: Annotated[
-        str, typer.Argument(help="The node's URL, for example http://127.0.0.1:8470.", metavar="URL")
-    ],
+    url: Url,
     as_json: Annotated[bool, typer.Option("--json", help="Print the node's own JSON.")] = False,
-    token: Annotated[
-        str | None, typer.Option(help="The network's token.", envvar="P2PFL_TOKEN", metavar="TOKEN")
-    ] = None,
-    token_file: Annotated[Path | None, typer.Option(help="File with the token.", metavar="FILE")] = None,
-    tls_cert: Annotated[Path | None, typer.Option(help="A certificate of ours.", metavar="FILE")] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="Its private key.", metavar="FILE")] = None,
-    tls_ca: Annotated[
-        Path | None, typer.Option(help="The authority that the node's is from.", metavar="FILE")
-    ] = None,
+    token: NetworkToken = None,
+    token_file: TokenFile = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    tls_ca: TlsCa = None,
 ) -> None:
     """Show a running node's rounds, accuracy and peers."""
-    from cli import status
+    from cli import asking, status
 
     warn_of_secret(context, "token", "P2PFL_TOKEN")
-    shown = status.Credentials(token, token_file, tls_cert, tls_key, tls_ca)
-    answer = status.fetch(status.parse_url(url), shown)
+    shown = asking.Credentials(token, token_file, tls_cert, tls_key, tls_ca)
+    answer = status.fetch(asking.parse_url(url), shown)
     typer.echo(status.as_json(answer) if as_json else status.as_table(answer), nl=as_json)
+
+
+# pause, resume, set, stop, watch
+app.add_typer(operator.app)
 
 
 STATE_DIR = typer.Option("--state-dir", help="The node's folder, as given to `p2pfl node start`.")

@@ -82,9 +82,10 @@ def warn_of_secret(context: typer.Context, name: str, env: str | None) -> None:
     """Say on stderr that a secret was given where others can read it."""
     source = context.get_parameter_source(name)
     if source is not None and source.name == "COMMANDLINE":
+        shown = name.replace("_", "-")
         typer.echo(
-            f"p2pfl: warning: other users of this machine can read --{name} in the list of processes (ps); "
-            f"give --{name}-file, or set {env}",
+            f"p2pfl: warning: other users of this machine can read --{shown} in the list of processes (ps); "
+            f"give --{shown}-file, or set {env}",
             err=True,
         )
 

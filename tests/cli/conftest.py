@@ -14,9 +14,10 @@ from tests.cli.outcome import Run
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Run:
-    """run("node", "start", ...) -> output and exit code. The environment has no data folder, no token."""
+    """run("node", "start", ...) -> output and exit code. The environment has no data folder, no tokens."""
     monkeypatch.delenv("P2PFL_DATA", raising=False)
     monkeypatch.delenv("P2PFL_TOKEN", raising=False)
+    monkeypatch.delenv("P2PFL_CONTROL_TOKEN", raising=False)
 
     def invoke(*arguments: str, catch_exceptions: bool = False) -> Result:
         return CliRunner().invoke(app, arguments, prog_name="p2pfl", catch_exceptions=catch_exceptions)

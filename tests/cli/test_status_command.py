@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from cli import status
+from cli import asking, status
 from p2pfl.errors import BadAnswer, ConfigError, Unreachable
 from tests.cli.outcome import Run, error_line
 
@@ -209,10 +209,10 @@ def test_answer_that_drips_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
             now[0] += 1
             yield b" "
 
-    monkeypatch.setattr("cli.status.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("cli.asking.time.monotonic", lambda: now[0])
     with pytest.raises(BadAnswer, match="does not end"):
         status.fetch(URL, transport=httpx.MockTransport(lambda _: httpx.Response(200, content=drip())))
-    assert now[0] <= status.TIMEOUT + 1
+    assert now[0] <= asking.TIMEOUT + 1
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_garbage_for_a_url_is_a_usage_error(run: Run, url: str) -> None:
     assert result.exit_code == 2
     assert "is not http://HOST:PORT" in error_line(result)
     with pytest.raises(ConfigError):
-        status.parse_url(url)
+        asking.parse_url(url)
 
 
 @pytest.mark.parametrize(
