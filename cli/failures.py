@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -47,7 +48,7 @@ class Commands(TyperGroup):
 
 
 def _report(error: P2pflError | TyperException) -> int:
-    """Print `error` as one line; return its exit code."""
+    """Print `error` as one line, of JSON where the log is; return its exit code."""
     if isinstance(error, P2pflError):
         text = str(error)
     else:
@@ -55,7 +56,12 @@ def _report(error: P2pflError | TyperException) -> int:
         context = getattr(error, "ctx", None)
         if context is not None:
             text = f"{text.rstrip('.')}; see '{context.command_path} --help'"
-    print(f"p2pfl: error: {one_line(text)}", file=sys.stderr)
+    from cli import logs  # which shows lines as this module does
+
+    if logs.is_json():
+        logging.getLogger("p2pfl").error(one_line(text), extra={"fields": {"exit_code": error.exit_code}})
+    else:
+        print(f"p2pfl: error: {one_line(text)}", file=sys.stderr)
     return error.exit_code
 
 

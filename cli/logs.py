@@ -8,20 +8,37 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import sys
 import time
+import types
 
 from cli.failures import one_line
 
 
 def configure(level: str, *, as_json: bool) -> None:
-    """Send the root logger's records of `level` (debug, info, warning, error) and above to stderr."""
+    """Send the root logger's records of `level` (debug, info, warning, error) and above to stderr.
+
+    as_json: and all else that Python has to say there, so that every line is JSON: warnings, the traceback of
+    a bug that ends the process, and the error that ends a command.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines() if as_json else KeyValues())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.captureWarnings(as_json)
+    sys.excepthook = _log_uncaught if as_json else sys.__excepthook__
     # httpx and httpcore log each request and each of its steps: the node's own events say the same.
     for name in ("httpx", "httpcore"):
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def is_json() -> bool:
+    """Whether stderr is for programs."""
+    return any(isinstance(handler.formatter, JsonLines) for handler in logging.getLogger().handlers)
+
+
+def _log_uncaught(kind: type[BaseException], error: BaseException, trace: types.TracebackType | None) -> None:
+    logging.getLogger("p2pfl").critical("uncaught: %s", error, exc_info=(kind, error, trace))
 
 
 class KeyValues(logging.Formatter):
@@ -35,11 +52,14 @@ class KeyValues(logging.Formatter):
 
 
 class JsonLines(logging.Formatter):
-    """One object a line: time, level, logger, message, the fields, and `exception` with a traceback."""
+    """One object a line: time, level, logger, message, the fields, and `exception` with a traceback.
+
+    JSON has no NaN and no infinity: they are null.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
-            **_fields(record),
+            **{name: _finite(value) for name, value in _fields(record).items()},
             "time": _time(record),
             "level": record.levelname.lower(),
             "logger": record.name,
@@ -52,6 +72,12 @@ class JsonLines(logging.Formatter):
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:
     return dict(getattr(record, "fields", {}))
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, list | tuple):
+        return [_finite(member) for member in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _time(record: logging.LogRecord) -> str:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
-from cli import logs
+from cli import failures, logs
+from p2pfl.errors import DataError
 
 
 def record(message: str, fields: dict[str, object] | None = None) -> logging.LogRecord:
@@ -79,3 +84,47 @@ def test_httpx_does_not_log_each_request(capsys: pytest.CaptureFixture[str]) -> 
     logging.getLogger("httpx").info("HTTP Request: GET http://a:1")
     logging.getLogger("httpcore.connection").debug("connect_tcp.started")
     assert capsys.readouterr().err == ""
+
+
+@contextmanager
+def json_on(stream: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Logging as --log-json has it, to this stream; afterwards as it was."""
+    root, hook = logging.getLogger(), sys.excepthook
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setattr(root, "handlers", [])  # configure() would close pytest's own
+    level = root.level
+    logs.configure("info", as_json=True)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        root.setLevel(level)
+        sys.excepthook = hook
+
+
+def test_every_line_is_json_whatever_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    with json_on(stream, monkeypatch), warnings.catch_warnings():
+        say_everything()
+    shown = stream.getvalue().splitlines()
+    lines = [json.loads(line, parse_constant=lambda name: pytest.fail(name)) for line in shown]
+    assert [line["level"] for line in lines] == ["info", "warning", "critical", "error"]
+    assert (lines[0]["age"], lines[0]["weights"]) == (None, [0.5, None])
+    assert "an old thing" in lines[1]["message"]
+    assert "KeyError: 'three'" in lines[2]["exception"]
+    assert (lines[3]["message"], lines[3]["exit_code"]) == ("no\N{REPLACEMENT CHARACTER}[2J such file", 1)
+
+
+def say_everything() -> None:
+    """What a process may say: an event, a warning, a bug, and the error that ends it."""
+    log = logging.getLogger("p2pfl.test")
+    log.info("merged", extra={"fields": {"age": float("nan"), "weights": (0.5, float("inf"))}})
+    warnings.simplefilter("always")
+    logging.captureWarnings(False)  # pytest has put its own in its place
+    logging.captureWarnings(True)
+    warnings.warn("an old thing\nover two lines", UserWarning, stacklevel=1)
+    try:
+        raise ExceptionGroup("bugs", [ValueError("one\ntwo"), KeyError("three")])
+    except ExceptionGroup as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+    assert failures._report(DataError("no\x1b[2J such\nfile")) == 1
