@@ -12,7 +12,7 @@ compute, randomness, storage, observe.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import numpy as np
 import trio
@@ -222,9 +222,8 @@ class Node:
         await self._train(courier)
         self._enter("settling")
         for _ in range(self.config.gossip.settle):
-            if self.controls.paused:
-                await self._rest()
-            if self.gossip.view.contacts():  # else there is nobody to wait for
+            await self._turn(self._until_settling)
+            if self.gossip.view.contacts():
                 await self._settle_once(courier)
         await self._model.evaluate()
         await self._checkpointer.try_to_save(self._model.optimiser)
@@ -247,16 +246,28 @@ class Node:
     async def _train(self, courier: Courier) -> None:
         """Rounds, until there are enough."""
         while not (rounds := self.config.training.rounds) or self.gossip.round < rounds:
+            await self._turn(self._until_training)
+            with self.controls.round_under_way():
+                await self._round(courier)
+
+    async def _turn(self, wait: Callable[[], Awaitable[None]]) -> None:
+        """Wait, as long as the node is paused too: a pause ends the wait, which begins anew after it."""
+        while True:
             with self.controls.unless_paused():
-                await self._thrift.look_at_link()
-                await self._hold()
-                # Train as late as the interval allows: what arrives meanwhile is merged before, not after.
-                await self._pace(self._model.fit_seconds)
-            if self.controls.paused:
-                await self._rest()
-            else:
-                with self.controls.round_under_way():
-                    await self._round(courier)
+                await wait()
+            if not self.controls.paused:
+                return
+            await self._rest()
+
+    async def _until_training(self) -> None:
+        await self._thrift.look_at_link()
+        await self._hold()
+        # Train as late as the interval allows, so that what arrives meanwhile is merged before, not after.
+        await self._pace(self._model.fit_seconds)
+
+    async def _until_settling(self) -> None:
+        if self.gossip.view.contacts():  # else there is nobody to wait for
+            await self._clock.sleep(self._due(self._thrift.wait()) - self._clock.now())
 
     async def _round(self, courier: Courier) -> None:
         training = self.config.training
@@ -301,7 +312,6 @@ class Node:
                     await self._checkpointer.try_to_save(self._model.optimiser)
 
     async def _settle_once(self, courier: Courier) -> None:
-        await self._clock.sleep(self._due(self._thrift.wait()) - self._clock.now())
         if self._model.merge():  # what came since is not held back from the next peer
             self._model.publish()
         self._last_tell = self._clock.now()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from functools import partial
 
+import httpx
 import numpy as np
 import pytest
 import trio
@@ -30,6 +31,8 @@ from p2pfl.events import (
     Trained,
 )
 from p2pfl.gossip.quorum import check_attainable
+from p2pfl.network.tokens import Token
+from p2pfl.operating import Operator
 from tests.p2pfl.village import SAMPLES, Village, living, until_done
 
 
@@ -157,6 +160,23 @@ async def test_a_pause_holds_up_settling_and_nothing_of_a_node_that_is_done() ->
         await trio.sleep(1)
         assert (a.status()["state"], a.status()["paused"]) == ("done", True)
     assert [event.state for event in a.events(StateChanged)] == ["training", "settling", "done"]
+
+
+@pytest.mark.virtual
+async def test_a_pause_between_two_settling_exchanges_does_not_wait_for_the_next() -> None:
+    village = Village()
+    a, b = (village.villager(i, (1 - i,), rounds=1, settle=3, interval=60.0) for i in range(2))
+    async with living(village, a, b):
+        await trio.sleep(30)  # its round is over, the first settling exchange is due in half a minute
+        exchanges = len(a.events(Exchanged))
+        a.node.controls.change({"paused": True})
+        await trio.sleep(1000)
+        assert a.times(Paused) == [30.0]
+        own = [event.mode for event in a.events(Exchanged)[exchanges:]]
+        assert "push-pull" not in own
+        a.node.controls.change({"paused": False})
+        await until_done(a)
+    assert len(a.events(Trained)) == 1
 
 
 @pytest.mark.virtual
@@ -399,6 +419,31 @@ def test_of_a_strange_file_nothing_is_taken(document: dict[str, object]) -> None
 def test_what_was_set_and_cannot_be_any_more_is_an_error() -> None:
     with pytest.raises(ConfigError, match="lr must be above 0"):
         controls_of().restore(Kept(changes={"lr": (0.1, -1.0)}))
+
+
+@pytest.mark.virtual
+async def test_a_simulated_node_is_controlled_by_the_same_requests() -> None:
+    """Over the simulated network, where nothing stands in front of the application."""
+    village = Village()
+    node = village.villager(0, rounds=10)
+    token = Token("0123456789abcdefghij-operator")
+    async with living(village, node):
+        client = httpx.AsyncClient(transport=village.network.host(5).transport(), timeout=None)
+
+        async def post(path: str, body: dict[str, object], token: str) -> httpx.Response:
+            return await client.post(f"{village.url(0)}{path}", json=body, headers={"p2pfl-control": token})
+
+        assert (await post("/v1/controls", {"paused": True}, token.text)).status_code == 403  # nobody may
+        node.node.service.operated = Operator(node.node, token)
+        assert (await post("/v1/stop", {}, "x")).status_code == 403
+        answer = await post("/v1/controls", {"paused": True, "lr": 0.5}, token.text)
+        assert (answer.status_code, answer.json()["settings"]["lr"]) == (200, 0.5)
+        await trio.sleep(5)
+        assert node.status()["state"] == "paused"
+        assert (await post("/v1/stop", {}, token.text)).status_code == 202
+        await trio.sleep(5)
+        assert len(node.events(Stopped)) == 1
+        await client.aclose()
 
 
 @pytest.mark.virtual
