@@ -14,6 +14,7 @@ import time
 import types
 
 from cli.failures import one_line
+from p2pfl.current_task import current_task
 
 
 def configure(level: str, *, as_json: bool) -> None:
@@ -71,7 +72,10 @@ class JsonLines(logging.Formatter):
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:
-    return dict(getattr(record, "fields", {}))
+    """What was given, after the task of several whose code logs."""
+    task = current_task.get()
+    named: dict[str, object] = {"task_name": task} if task else {}
+    return named | dict(getattr(record, "fields", {}))
 
 
 def _finite(value: object) -> object:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,6 +13,7 @@ from cli.operator import NetworkToken, TlsCa, TlsCert, TlsKey, TokenFile, Url
 from cli.options import takes, warn_of_secret
 from p2pfl.config import DataConfig, NodeConfig, build
 from p2pfl.errors import ConfigError
+from p2pfl.task_file import TasksConfig, several
 
 app = typer.Typer(
     help="Run a node, ask a running one how it is, control it, take its model out or put one in.",
@@ -21,16 +22,20 @@ app = typer.Typer(
 
 
 @app.command()
-@takes(NodeConfig, file=True)
-def start(config: NodeConfig, reload: Callable[[], NodeConfig] | None) -> None:
+@takes(NodeConfig, file=True, several=several)
+def start(config: NodeConfig | TasksConfig, reload: Callable[[], Any] | None) -> None:
     """Start a node: it trains, serves and exchanges until its rounds are done, then serves on.
 
     Prints `listening on URL` when it answers. Ctrl-C and SIGTERM stop it cleanly; after SIGHUP it takes its
-    peers from the --config file as it is then.
+    peers from the --config file as it is then. With --tasks there is a node for each task, at /tasks/NAME
+    of that URL.
     """
-    logs.configure(config.log_level, as_json=config.log_json)
+    shared = config.shared if isinstance(config, TasksConfig) else config
+    logs.configure(shared.log_level, as_json=shared.log_json)
     from p2pfl import standalone
 
+    if isinstance(config, TasksConfig):
+        raise typer.Exit(standalone.start_several(config, reload=reload) or 0)
     raise typer.Exit(standalone.start(config, reload=reload) or 0)
 
 

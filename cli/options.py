@@ -20,11 +20,20 @@ C = TypeVar("C")
 
 FILE_HELP = "TOML file with these options as keys; flags and environment variables win over it."
 
+TASKS_HELP = (
+    "TOML file of several tasks for one process: what they share as keys at its top, and a table for each: "
+    "[tasks.NAME]. Instead of --config; of the flags only those of what is shared."
+)
+
 ARGUMENT_HELP = "TOML file of a scenario, or the name of a ready one (p2pfl sim list); flags win over it."
 
 
 def takes(
-    kind: type[C], *, file: bool = False, load: Callable[[str | None, dict[str, object]], Any] | None = None
+    kind: type[C],
+    *,
+    file: bool = False,
+    several: Callable[[Mapping[str, object], Mapping[str, object], str], Any] | None = None,
+    load: Callable[[str | None, dict[str, object]], Any] | None = None,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """A decorator: command(config: kind, <own options>) gets a flag for each key of `kind`.
 
@@ -32,6 +41,7 @@ def takes(
     live in `kind` alone. file: also offer `--config FILE`. ConfigError for what cannot be used.
     A command with a parameter `reload` gets a function for it that makes the configuration anew from the file
     as it is then, or None if there is no file.
+    several: also offer `--tasks FILE`, of which the command gets several(flags, keys of the file, its name).
     load: the command also takes a file, as its argument, and gets load(file, flags) instead.
     """
     options = [_parameter(key) for key in keys(kind)]
@@ -44,24 +54,35 @@ def takes(
         before = [inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)]
         if file:
             before.append(_option("config", Path | None, None, FILE_HELP, metavar="FILE"))
+        if several is not None:
+            before.append(_option("tasks", Path | None, None, TASKS_HELP, metavar="FILE"))
         if load is not None:
             before.append(_argument("source", ARGUMENT_HELP))
 
         def from_file(flags: Mapping[str, object], path: Path) -> C:
             return combine(kind, flags, read(path), str(path))
 
+        def from_tasks(flags: Mapping[str, object], path: Path) -> Any:
+            assert several is not None
+            return several(flags, read(path), str(path))
+
         def wrapper(*, context: typer.Context, **values: Any) -> None:
             path: Path | None = values.pop("config", None)
+            tasks: Path | None = values.pop("tasks", None)
+            if path is not None and tasks is not None:
+                raise ConfigError("--config is of one node, --tasks of several; give one of them")
+            make = from_file if tasks is None else from_tasks
+            path = path or tasks
             for key in secrets:
                 warn_of_secret(context, key.name, key.env)
             flags = {name: _flat(values.pop(name)) for name in names if _given(context, name)}
             rest = {name: value for name, value in values.items() if name not in names}
             if "reload" in signature.parameters:
-                rest["reload"] = partial(from_file, flags, path) if path is not None else None
+                rest["reload"] = partial(make, flags, path) if path is not None else None
             if load is not None:
                 command(load(rest.pop("source"), flags), **rest)
             elif path is not None:
-                command(from_file(flags, path), **rest)
+                command(make(flags, path), **rest)
             else:
                 command(build(kind, flags), **rest)
 

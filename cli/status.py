@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 from rich.console import Console
@@ -14,21 +15,34 @@ from rich.text import Text
 
 from cli.asking import NOTHING, Credentials, Line
 from cli.failures import one_line
-from p2pfl.errors import BadAnswer
+from p2pfl.errors import BadAnswer, Refused
 
 Status = dict[str, Any]
 
 # What a person wants to know first; --json has everything.
 SUMMARY = ("name", "url", "state", "round", "age", "loss", "accuracy", "task", "model", "samples")
 COLUMNS = ("peer", "url", "reached", "state", "round", "in/out", "MB in/out")
+TASK_COLUMNS = ("task", "url", "state", "round", "accuracy", "peers")
+TASKS = "/tasks"
 SHOWN_REFUSALS = 3
 SHOWN_GONE = 5
 
 
 def fetch(url: str, shown: Credentials = NOTHING, transport: httpx.BaseTransport | None = None) -> Status:
-    """The JSON of `url`/v1/status. Raises what Line.ask raises."""
+    """The JSON of `url`/v1/status; of a process of several tasks {"tasks": the JSON of `url`/tasks}.
+
+    Raises what Line.ask raises.
+    """
     with Line(url, shown, transport=transport) as line:
-        return look(line)
+        try:
+            return look(line)
+        except Refused as refused:
+            if refused.http_status != 404 or urlsplit(url).path:
+                raise
+        tasks = line.ask("GET", TASKS)
+    if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
+        raise BadAnswer(f"{url} is not a node: {TASKS} holds something else")
+    return {"tasks": tasks}
 
 
 def look(line: Line) -> Status:
@@ -44,9 +58,15 @@ def as_json(status: Status) -> str:
 
 
 def as_table(status: Status) -> str:
-    """The status for people, ends with a newline: what it does, what it refused, a row for each peer."""
+    """The status for people, ends with a newline: what it does, what it refused, a row for each peer.
+
+    Of several tasks: a row for each.
+    """
     out = io.StringIO()
     console = Console(file=out, width=max(80, shutil.get_terminal_size().columns))
+    if "state" not in status and "tasks" in status:
+        _print_tasks(console, status["tasks"])
+        return _trimmed(out)
     summary = Table(box=None, show_header=False, pad_edge=False)
     for name in SUMMARY:
         if status.get(name) not in (None, ""):
@@ -93,7 +113,25 @@ def as_table(status: Status) -> str:
         for peer in peers:
             if peer.get("detail"):
                 console.print(Text(one_line(f"{peer.get('url')}: {peer['detail']}")))
+    return _trimmed(out)
+
+
+def _trimmed(out: io.StringIO) -> str:
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def _print_tasks(console: Console, tasks: list[dict[str, Any]]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in TASK_COLUMNS:
+        table.add_column(title, overflow="fold", no_wrap=title == "url")
+    for task in tasks:
+        table.add_row(
+            *(shown_as_text(task.get("name" if title == "task" else title)) for title in TASK_COLUMNS)
+        )
+    console.print(table)
+    for task in tasks:
+        if task.get("failure"):
+            console.print(Text(one_line(f"{task.get('name')} failed: {task['failure']}")))
 
 
 def _unverified(status: Status, peers: list[dict[str, Any]]) -> list[str]:

@@ -27,7 +27,8 @@ from p2pfl.learning.records import (
     ask_fit,
     read_result,
 )
-from p2pfl.learning.slots import Slot, aligned
+from p2pfl.learning.slots import Slot, aligned, memory
+from p2pfl.learning.spawner import Spawner
 
 R = TypeVar("R")
 
@@ -42,42 +43,59 @@ class ForkedCompute:
 
     Use as a context manager, as fork() wants it. A cancelled job ends after the batch under way, and nobody
     waits for it. Raises LearningError if the learner raises, or if its process dies.
+
+    spawner: (who forks the process at any time, the learner's number there); None: this one does.
     """
 
-    def __init__(self, learner: Learner) -> None:
+    def __init__(self, learner: Learner, spawner: tuple[Spawner, int] | None = None) -> None:
         self._learner = learner
+        self._spawner = spawner
         self._parameters = learner.layout.size
         self._asked = self._answered = 0  # numbers of jobs
         self._pid = 0  # 0: reaped
 
     def __enter__(self) -> Self:
-        self._doing = Doing(1)
+        flags = memory(Doing.size(1))
+        self._doing = Doing(1, flags)
         self._slot = Slot(max(aligned(4 * self._parameters), ERROR_BYTES))
         jobs, self._jobs = os.pipe()
         self._results, results = os.pipe()
-
-        def work_on() -> None:
-            os.close(self._jobs)  # or the end of the parent would never be the end of the pipe
-            os.close(self._results)
-            serve(self._learner, [self._slot], jobs, results, self._doing, _ONLY)
-
         try:
-            self._pid = fork(work_on)
+            if self._spawner is None:
+                self._pid = fork(partial(self._work, jobs, results))
+            else:
+                spawner, number = self._spawner
+                self._pid = spawner.fork(number, self._slot, flags, jobs, results)
+        except BaseException:
+            self._close()
+            raise
         finally:
-            os.close(jobs)
-            os.close(results)
+            for descriptor in (jobs, results, flags):
+                os.close(descriptor)
         return self
+
+    def _work(self, jobs: int, results: int) -> None:
+        os.close(self._jobs)  # or the end of the parent would never be the end of the pipe
+        os.close(self._results)
+        serve(self._learner, [self._slot], jobs, results, self._doing, _ONLY)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._pid:
-            os.kill(self._pid, signal.SIGKILL)  # a job has no effect but its result
-            os.waitpid(self._pid, 0)
+            # It is killed, as a job has no effect but its result.
+            if self._spawner is None:
+                os.kill(self._pid, signal.SIGKILL)
+                os.waitpid(self._pid, 0)
+            else:
+                self._spawner[0].end(self._pid)
             self._pid = 0
+        self._close()
+
+    def _close(self) -> None:
         for descriptor in (self._jobs, self._results, self._slot.fd):
             os.close(descriptor)
-        del self._slot  # its mapping keeps the memory
+        del self._slot, self._doing  # their mappings keep the memory
 
     async def fit(self, weights: Vector, optimiser: Vector, plan: FitPlan) -> FitResult:
         result = await self._result(
@@ -126,8 +144,12 @@ class ForkedCompute:
     def _death(self, what: str) -> LearningError:
         if not self._pid:
             return LearningError("the process that trains has ended before")
-        how, self._pid = reap(self._pid, f"during {what}"), 0
-        return LearningError(f"the process that trains {how}")
+        pid, self._pid = self._pid, 0
+        try:
+            reaping = reap if self._spawner is None else self._spawner[0].reap
+            return LearningError(f"the process that trains {reaping(pid, f'during {what}')}")
+        except LearningError as error:
+            return error
 
 
 class ThreadCompute:

@@ -46,10 +46,7 @@ def shown_identity(state_dir: str, *, make: bool = False) -> Identity:
     file = IdentityFile(state_dir)
     if not make:
         return file.read()
-    try:
-        Path(state_dir).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"the folder {state_dir} cannot be made: {error.strerror}") from error
+    make_folder(state_dir)
     return file.make(secrets.token_bytes(SECRET_SIZE))
 
 
@@ -62,6 +59,14 @@ def read_allowed(path: str) -> dict[str, str]:
     except UnicodeDecodeError as error:
         raise ConfigError(f"allow: {path} is not a text of UTF-8") from error
     return parse_allowed(text, f"allow: {path}")
+
+
+def make_folder(path: str) -> None:
+    """StorageError if it is not there and cannot be made."""
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"the folder {path} cannot be made: {error.strerror}") from error
 
 
 def take_operator_token(config: NodeConfig) -> tuple[Token, bool]:

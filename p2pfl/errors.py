@@ -11,6 +11,8 @@ P2pflError
 |   |-- StorageError        a state directory or file that cannot be read or written
 |   |-- CredentialError     a certificate, key or token that cannot be used
 |   `-- ListenError         the address cannot be listened on
+|-- LearningError           a learner raised, or its process died                    exit 1
+|-- TasksFailed             of several tasks in one process, the failed ones         the worst of theirs
 |-- SimulationError         the simulator itself broke (a dead worker, a lost process) exit 1
 `-- PeerError               a peer's fault: refused, counted, shown; never stops the node
     |-- FrameError          bytes that are not a frame for us; answered with a 4xx problem document
@@ -24,7 +26,7 @@ P2pflError
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import ClassVar
 
@@ -81,6 +83,15 @@ class ListenError(SetupError):
 
 class LearningError(P2pflError):
     """A learner raised, or the process died in which it computes."""
+
+
+class TasksFailed(P2pflError):
+    """Of several tasks in one process, these had failed at its end. The worst of their exit codes."""
+
+    def __init__(self, failures: Sequence[tuple[str, str, int]]) -> None:
+        """failures: of each its name, the reason, and the exit code that it would give alone."""
+        super().__init__("; ".join(f"task {name} failed: {reason}" for name, reason, _ in failures))
+        self.exit_code = max(code for *_, code in failures)  # type: ignore[misc]
 
 
 class SimulationError(P2pflError):
@@ -246,6 +257,13 @@ class NoSuchRoute(FrameError):
 
     reason = "no-such-route"
     status = 404
+
+
+class NotRunning(FrameError):
+    """One of several tasks of a process, which has been stopped or has failed."""
+
+    reason = "not-running"
+    status = 503
 
 
 class WrongMethod(FrameError):

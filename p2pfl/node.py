@@ -58,6 +58,7 @@ class Node:
     incarnation: higher with each start of this id.  identity, admission: as Gossip takes them.
     gossip: makes what speaks for it; simulated adversaries have another one.
     thrift: when it may train and send; None: whenever it can.
+    share: of what a process may hold of models under way, where it has several nodes.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Node:
         admission: Admission | None = None,
         gossip: Callable[..., Gossip] = Gossip,
         thrift: Thrift | None = None,
+        share: float = 1.0,
     ) -> None:
         self.done = trio.Event()
         self.gossip = gossip(
@@ -100,6 +102,7 @@ class Node:
         )
         self._shard = shard
         self._network = network
+        self._share = share
         self._clock = clock
         self._rng = rng
         self._probing = rng.spawn(1)[0]  # or probes would change what is trained with
@@ -111,7 +114,7 @@ class Node:
             self.gossip.remember(resume.peers)
         self._courier: Courier | None = None  # while it runs
         self._news = News(clock)
-        self._leaving = trio.Event()
+        self.leaving = trio.Event()
         self._last_tell = -np.inf
         self.controls = Controls(
             config,
@@ -148,7 +151,7 @@ class Node:
 
         Raises SetupErrors, never PeerErrors.
         """
-        app = make_app(self.service, self._clock)
+        app = make_app(self.service, self._clock, share=self._share)
         try:
             async with trio.open_nursery() as nursery:
                 url = await nursery.start(self._network.serve, app)
@@ -179,14 +182,14 @@ class Node:
 
     def leave(self) -> None:
         """Stop in good order: peers are told, so that they need not find out. run() returns soon after."""
-        self._leaving.set()
+        self.leaving.set()
 
     def _prober(self, courier: Courier, nursery: trio.Nursery) -> Prober:
         period = self.config.gossip.probe_interval
         return Prober(self.gossip, self.service, courier, self._clock, self._probing, nursery, period)
 
     async def _say_farewell(self, prober: Prober, scope: trio.CancelScope) -> None:
-        await self._leaving.wait()
+        await self.leaving.wait()
         await self._part(prober)
         await self._checkpointer.finish(self._model.optimiser)
         scope.cancel()

@@ -85,7 +85,7 @@ class Thrift:
         self._now = now
         self._hours = Hours.parse(config.train_hours)
         self._budget = budget or HourlyBudget(config.bytes_per_hour, now)
-        self._budget.exchange = size
+        self._budget.exchange = max(size, self._budget.exchange)  # of several nodes, the largest
         check(
             not config.bytes_per_hour or size <= config.bytes_per_hour,
             f"bytes-per-hour {config.bytes_per_hour:,} is less than one exchange of this model takes, "

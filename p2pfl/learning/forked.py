@@ -40,11 +40,17 @@ class Doing:
     """What each worker works on, since when, and what nobody wants any more, in memory shared with them.
 
     So the parent can name the job of a worker that died or hangs, and stop one. A cache line for each.
+    fd: of that memory, as slots.memory() makes it; -1: such as only forked processes share.
     """
 
-    def __init__(self, count: int) -> None:
-        flat = np.frombuffer(mmap.mmap(-1, ALIGNMENT * count), np.int64)
+    def __init__(self, count: int, fd: int = -1) -> None:
+        flat = np.frombuffer(mmap.mmap(fd, self.size(count)), np.int64)
         self._entries = flat.reshape(count, ALIGNMENT // 8)
+
+    @staticmethod
+    def size(count: int) -> int:
+        """Bytes."""
+        return ALIGNMENT * count
 
     def begin(self, worker: int, number: int) -> None:
         self._entries[worker, 1] = time.monotonic_ns()  # one clock for all processes of a machine
@@ -137,7 +143,12 @@ def die_with_parent() -> None:
 
 def reap(pid: int, when: str) -> str:
     """Wait for a child that is at its end; says how that came: "was killed by SIGKILL <when>"."""
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return manner_of_death(os.waitpid(pid, 0)[1], when)
+
+
+def manner_of_death(status: int, when: str) -> str:
+    """status: as os.waitpid gives it."""
+    code = os.waitstatus_to_exitcode(status)
     if code >= 0:
         return f"ended with status {code} {when}"
     hint = "; was memory short?" if code == -signal.SIGKILL else ""

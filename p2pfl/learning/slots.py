@@ -16,12 +16,14 @@ ALIGNMENT = 64
 
 
 class Slot:
-    """Anonymous shared memory that both sides can grow: [weights | optimiser | indices], each aligned."""
+    """Anonymous shared memory that both sides can grow: [weights | optimiser | indices], each aligned.
 
-    def __init__(self, size: int) -> None:
-        self.fd = os.memfd_create("p2pfl-slot")  # close-on-exec; forked workers keep it
+    fd: of a slot of this size that somebody else made.
+    """
+
+    def __init__(self, size: int, fd: int | None = None) -> None:
+        self.fd = memory(size) if fd is None else fd
         self.size = size
-        os.ftruncate(self.fd, size)
         self._map = mmap.mmap(self.fd, size)
 
     def grow(self, size: int) -> None:
@@ -42,6 +44,13 @@ class Slot:
 
     def write_text(self, text: bytes) -> None:
         self._map[: len(text)] = text
+
+
+def memory(size: int) -> int:
+    """A descriptor of `size` zero bytes that nobody else knows; close-on-exec, forked processes keep it."""
+    fd = os.memfd_create("p2pfl-slot")
+    os.ftruncate(fd, size)
+    return fd
 
 
 def available() -> bool:

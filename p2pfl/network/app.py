@@ -55,13 +55,16 @@ _PULL_HEADER = b"p2pfl-pull"
 log = logging.getLogger(__name__)
 
 
-def make_app(service: Service, clock: Clock, *, body_timeout: float = 60.0, max_streams: int = 32) -> ASGIApp:
+def make_app(
+    service: Service, clock: Clock, *, body_timeout: float = 60.0, max_streams: int = 32, share: float = 1.0
+) -> ASGIApp:
     """The application. body_timeout: seconds a body may take, plus those of what has come at SLOWEST.
 
     max_streams: models that may be received at a time, and as many that may be sent; more are refused with
     503, so that memory stays flat. One source gets at most half of them (Shares).
+    share: of these, and of BODY_MEMORY, where a process has several nodes; each has two places at least.
     """
-    places = max(2, min(max_streams, BODY_MEMORY // largest_model(service.layout)))
+    places = max(2, int(share * min(max_streams, BODY_MEMORY // largest_model(service.layout))))
     incoming, outgoing = Shares(places), Shares(places)
     hot: list[tuple[str, str, ASGIApp]] = [
         ("POST", "/v1/exchange", _Exchange(service, clock, body_timeout, incoming, outgoing)),

@@ -21,6 +21,7 @@ from __future__ import annotations
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from p2pfl.clock import Clock
+from p2pfl.config import TASKS, is_task_path
 from p2pfl.errors import Busy, FrameError, NoCertificate, TooManyRequests, Unauthorised
 from p2pfl.network import problems
 from p2pfl.network.app import REFUSED, send_refusal
@@ -29,6 +30,7 @@ from p2pfl.network.hourly import HourlyBudget
 from p2pfl.network.operator_routes import ROUTES as OPERATORS
 from p2pfl.network.presenting import INFO
 from p2pfl.network.security import Security
+from p2pfl.network.splitting import TASK
 from p2pfl.network.tokens import CONTROL_HEADER
 
 ALIVE = "/healthz"
@@ -38,7 +40,7 @@ PAGE, FILES = "/", "/web/"
 PUBLIC = frozenset(
     (
         *("/v1/status", "/v1/peers", "/v1/history", EVENTS, "/v1/layout"),
-        *(ALIVE, "/readyz", "/metrics", "/openapi.json"),
+        *(ALIVE, "/readyz", "/metrics", "/openapi.json", TASKS),
     )
 )
 """Pages for people and tools: read only, and without weights."""
@@ -90,7 +92,7 @@ class Gate:
                 raise Busy("all connections are taken but those that are kept for pages; try again later")
             carries = self._check_budget(scope)
         except FrameError as error:
-            await report(self._app, scope.get("client"), error)
+            await report(self._app, scope.get("client"), error, scope.get(TASK))
             if isinstance(error, TooManyRequests):
                 await self._clock.sleep(min(PATIENCE, error.retry_after))
             await send_refusal(send, error, close=reserved or _has_body(scope))
@@ -174,8 +176,8 @@ def requests_of(security: Security, share: float = 1.0) -> Buckets:
     return Buckets(rate, max(LEAST_BURST, rate * BURST_SECONDS))
 
 
-async def report(app: ASGIApp, client: object, error: Exception) -> None:
-    """Tell an application of something refused that it will not see."""
+async def report(app: ASGIApp, client: object, error: Exception, task: str | None = None) -> None:
+    """Tell an application of something refused that it will not see. task: of several, whose it is."""
 
     async def receive() -> Message:
         return {"type": "http.disconnect"}
@@ -183,7 +185,7 @@ async def report(app: ASGIApp, client: object, error: Exception) -> None:
     async def send(message: Message) -> None:
         """It has nothing to say to anybody."""
 
-    await app({"type": REFUSED, "client": client, "error": error}, receive, send)
+    await app({"type": REFUSED, "client": client, "error": error, TASK: task}, receive, send)
 
 
 def _adding(send: Send, header: tuple[bytes, bytes]) -> Send:
@@ -206,7 +208,8 @@ def _is_page(scope: Scope) -> bool:
 
 
 def _is_file(path: str) -> bool:
-    return path == PAGE or path.startswith(FILES)
+    """Or the address of one of several nodes, from which the index goes on to its page."""
+    return path == PAGE or path.startswith(FILES) or is_task_path(path)
 
 
 def _has_body(scope: Scope) -> bool:

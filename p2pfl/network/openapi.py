@@ -282,7 +282,7 @@ def _refusal(name: str) -> dict[str, object]:
     return answer
 
 
-def _operation(page: Page) -> dict[str, object]:
+def operation(page: Page) -> dict[str, object]:
     operation, summary, schema, others = page
     busy: dict[str, object] = {"$ref": "#/components/responses/Busy"}
     if "503" in others:  # there the same status has two meanings, told apart by the media type
@@ -353,10 +353,10 @@ def document() -> dict[str, object]:
             "description": "The pages of a gossip-learning node for people and tools.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "servers": [{"url": "/"}],
+        "servers": [{"url": "./"}],
         # A node asks for neither, for one of them, or for both, as it was started.
         "security": [{}, {"token": []}, {"certificate": []}, {"token": [], "certificate": []}],
-        "paths": {**{path: {"get": _operation(page)} for path, page in PAGES.items()}, **CONTROLS},
+        "paths": {**{path: {"get": operation(page)} for path, page in PAGES.items()}, **CONTROLS},
         "components": {
             "schemas": SCHEMAS,
             "responses": {name: _refusal(name) for name in REFUSALS},

@@ -19,11 +19,15 @@ from p2pfl.network import problems
 from p2pfl.network.body import Body
 from p2pfl.network.refusing import refuse
 from p2pfl.network.service import Operated, Service
-from p2pfl.network.tokens import CONTROL_HEADER
+from p2pfl.network.tokens import CONTROL_HEADER, Token
 
 CONTROLS = "/v1/controls"
 STOP = "/v1/stop"
-ROUTES = frozenset((("GET", CONTROLS), ("HEAD", CONTROLS), ("POST", CONTROLS), ("POST", STOP)))
+START = "/start"
+"""Of one of several tasks; answered by what they are behind (index.py), as the task need not run."""
+ROUTES = frozenset(
+    (("GET", CONTROLS), ("HEAD", CONTROLS), ("POST", CONTROLS), ("POST", STOP), ("POST", START))
+)
 
 LARGEST = 4096
 """Bytes of a request's body; all settings together take some 150."""
@@ -78,21 +82,26 @@ class OperatorRoutes:
 
 def admit(operated: Operated | None, scope: Scope) -> Operated:
     """The node that may be controlled. NotOperator without its token, ForeignOrigin from a foreign page."""
-    headers = dict(reversed(scope["headers"]))  # of several, the first counts
-    given = headers.get(CONTROL_HEADER)
     if operated is None:
         raise NotOperator("this node has no operator's token, so nobody controls it")
+    check_operator(operated.token, scope)
+    return operated
+
+
+def check_operator(token: Token, scope: Scope) -> None:
+    """As admit(), of whoever has this token."""
+    headers = dict(reversed(scope["headers"]))  # of several, the first counts
+    given = headers.get(CONTROL_HEADER)
     if given is None:
         raise NotOperator(
             "this is for the node's operator; give --control-token-file, --state-dir or P2PFL_CONTROL_TOKEN"
         )
-    if not operated.token.is_same(given):
+    if not token.is_same(given):
         raise NotOperator("that is not this node's operator's token; each node has its own")
     if headers.get(b"sec-fetch-site", b"none") not in _SAME_SITE or not _is_own(headers):
         raise ForeignOrigin(
             "controls are taken from this node's own page and from programs, from no other page"
         )
-    return operated
 
 
 def _is_own(headers: dict[bytes, bytes]) -> bool:

@@ -36,6 +36,7 @@ from p2pfl.network.http1 import Http1
 from p2pfl.network.presenting import PresentingTransport
 from p2pfl.network.seats import Seat, Seats
 from p2pfl.network.security import OPEN, Security
+from p2pfl.network.splitting import Splitting
 from p2pfl.network.tls_stream import TlsStream
 from p2pfl.network.transport import RECEIVE, TcpTransport, socket_options
 
@@ -65,6 +66,7 @@ class HttpNetwork:
     """The network seam of a real node. listen, call_from: as in NodeConfig.
 
     budget: of bytes, which all connections share; models that do not fit into it are refused. None: no limit.
+    several: what is served has several nodes, each under a path of its own (mounts.py).
     """
 
     def __init__(
@@ -73,7 +75,10 @@ class HttpNetwork:
         call_from: str | None = None,
         security: Security = OPEN,
         budget: HourlyBudget | None = None,
+        *,
+        several: bool = False,
     ) -> None:
+        self._several = several
         self._budget = budget or HourlyBudget(0, trio.current_time)
         self._host, self._port = parse_listen(listen)
         self._call_from = call_from
@@ -96,7 +101,7 @@ class HttpNetwork:
         listener = await listening.listen(self._host, self._port)
         self._security.warn_if_open(str(listener.socket.getsockname()[0]))
         async with listener, trio.open_nursery() as nursery:
-            server = _Server(app, self._security, self._budget)
+            server = _Server(app, self._security, self._budget, self._several)
             connections = await nursery.start(server.hold)
             try:
                 host = f"[{self._host}]" if ":" in self._host else self._host
@@ -109,13 +114,15 @@ class HttpNetwork:
 class _Server:
     """The connections of one HttpNetwork.serve()."""
 
-    def __init__(self, app: ASGIApp, security: Security, budget: HourlyBudget) -> None:
+    def __init__(self, app: ASGIApp, security: Security, budget: HourlyBudget, several: bool) -> None:
         self._spend = budget.spend
         self.closing = trio.Event()
         self._app = app
         self._tls = security.tls.server if security.tls else None
         self._clock = Clock()
-        gate = Gate(app, security, self._clock, budget)
+        gate: ASGIApp = Gate(app, security, self._clock, budget)
+        if several:
+            gate = Splitting(gate)
         self._wrapped = ASGIWrapper(Courteous(Slicing(gate)))  # type: ignore[arg-type]
         self._config = _hypercorn_config()
         self._context = WorkerContext(None)

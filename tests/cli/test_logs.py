@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import pytest
 
 from cli import failures, logs
+from p2pfl.current_task import current_task
 from p2pfl.errors import DataError
 
 
@@ -39,6 +40,19 @@ def test_text_line() -> None:
         "time=2023-11-14T22:13:20.250Z level=info logger=p2pfl.node trained "
         'round=3 loss=0.123457 name="two words" detail="a=\\"b\\"\\n\\u001b[0m" empty=""'
     )
+
+
+def test_one_of_several_tasks_is_named() -> None:
+    token = current_task.set("x-rays")
+    try:
+        assert (
+            logs.KeyValues()
+            .format(record("trained", {"round": 3}))
+            .endswith("trained task_name=x-rays round=3")
+        )
+        assert json.loads(logs.JsonLines().format(record("trained")))["task_name"] == "x-rays"
+    finally:
+        current_task.reset(token)
 
 
 def test_text_message_stays_on_its_line() -> None:

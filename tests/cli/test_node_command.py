@@ -12,6 +12,7 @@ import pytest
 from p2pfl import standalone
 from p2pfl.config import NodeConfig, build, flatten, keys
 from p2pfl.errors import ConfigError
+from p2pfl.task_file import TasksConfig
 from tests.cli.outcome import Run, error_line
 
 Start = Callable[..., NodeConfig]
@@ -194,6 +195,42 @@ def test_file_of_other_bytes_is_named(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "node.toml"
     path.write_bytes(b"\xff\xfe\x00")
     assert "node.toml is not TOML" in error_line(run("node", "start", "--config", str(path)))
+
+
+def test_a_file_of_several_tasks_is_read_and_read_again(
+    run: Run, toml: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[tuple[TasksConfig, Callable[[], TasksConfig]]] = []
+    monkeypatch.setattr(standalone, "start_several", lambda config, reload: started.append((config, reload)))
+    path = toml('listen = "127.0.0.1:1"\nlog-level = "error"\n[tasks.a]\nrounds = 3\n[tasks.b]\n')
+    result = run("node", "start", "--tasks", path, "--listen", "127.0.0.1:2")
+    assert (result.exit_code, result.output) == (0, "")
+    [(config, reload)] = started
+    assert [(name, task.listen) for name, task in config.tasks.items()] == [
+        ("a", "127.0.0.1:2"),
+        ("b", "127.0.0.1:2"),
+    ]
+    assert config.tasks["a"].training.rounds == 3
+    Path(path).write_text('[tasks.a]\npeers = ["http://a:1/tasks/a"]\n')
+    assert reload().tasks["a"].peers == ("http://a:1/tasks/a",)
+    assert reload().shared.listen == "127.0.0.1:2"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--config", "FILE"], "--config is of one node, --tasks of several; give one of them"),
+        (["--rounds", "3"], "--rounds belongs to a task; give it in [tasks.NAME] of "),
+        (["--listen", "x"], "listen 'x' is not HOST:PORT"),
+    ],
+)
+def test_bad_flags_beside_a_file_of_several_tasks(
+    run: Run, toml: Callable[[str], str], flags: list[str], message: str
+) -> None:
+    path = toml("[tasks.a]\n")
+    result = run("node", "start", "--tasks", path, *(path if flag == "FILE" else flag for flag in flags))
+    assert result.exit_code == 2
+    assert message in error_line(result)
 
 
 def test_bad_flag_beside_a_good_file_does_not_blame_the_file(run: Run, toml: Callable[[str], str]) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from cli import asking, status
 from p2pfl.errors import BadAnswer, ConfigError, Unreachable
+from p2pfl.network import problems
 from tests.cli.outcome import Run, error_line
 
 URL = "http://127.0.0.1:8470"
@@ -39,6 +40,8 @@ ANSWER: dict[str, Any] = {
 }
 
 STORAGE: dict[str, Any] = {"round": 3, "failures": 0, "problem": "", "lost_lines": 0, "damaged": []}
+
+NO_SUCH_ROUTE = httpx.Response(404, content=problems.encode("no-such-route", 404, "no such path"))
 
 Serve = Callable[..., None]
 
@@ -98,6 +101,52 @@ def test_table_shows_figures_peers_and_refusals(run: Run, serve: Serve) -> None:
     assert "wrong-task 2, truncated 1" in shown
     assert "2 peers" in shown
     assert "unverified" not in shown
+
+
+def test_the_root_of_several_tasks_lists_them(run: Run, serve: Serve) -> None:
+    tasks = [
+        {"name": "digits", "url": f"{URL}/tasks/digits", "state": "training", "round": 3, "accuracy": 0.91,
+         "peers": 2, "failure": ""},
+        {"name": "x-rays", "url": f"{URL}/tasks/x-rays", "state": "failed", "round": 0, "accuracy": None,
+         "peers": 0, "failure": "no \x1bsuch file"},
+    ]  # fmt: skip
+    asked: list[str] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
+        return httpx.Response(200, json=tasks) if request.url.path == "/tasks" else NO_SUCH_ROUTE
+
+    serve(handler)
+    shown = run("node", "status", URL).stdout
+    assert [line.split() for line in shown.splitlines()[:3]] == [
+        ["task", "url", "state", "round", "accuracy", "peers"],
+        ["digits", f"{URL}/tasks/digits", "training", "3", "0.91", "2"],
+        ["x-rays", f"{URL}/tasks/x-rays", "failed", "0", "-", "0"],
+    ]
+    assert shown.splitlines()[3].startswith("x-rays failed: no ")
+    assert "\x1b" not in shown
+    assert asked == ["/v1/status", "/tasks"]
+    assert json.loads(run("node", "status", URL, "--json").stdout) == {"tasks": tasks}
+
+
+def test_one_of_several_tasks_is_asked_at_its_own_address(run: Run, serve: Serve) -> None:
+    asked: list[str] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
+        return NO_SUCH_ROUTE
+
+    serve(handler)
+    assert run("node", "status", f"{URL}/tasks/digits/").exit_code == 1
+    assert asked == ["/tasks/digits/v1/status"]
+
+
+@pytest.mark.parametrize("answer", ["[3]", "{}", "no", "[" * 100_000])
+def test_a_list_of_tasks_that_is_none(run: Run, serve: Serve, answer: str) -> None:
+    serve(lambda request: httpx.Response(200, text=answer) if request.url.path == "/tasks" else NO_SUCH_ROUTE)
+    result = run("node", "status", URL)
+    assert result.exit_code == 1
+    assert f"{URL} is not a node: /tasks " in error_line(result)
 
 
 def test_table_names_those_that_do_not_sign(run: Run, serve: Serve) -> None:

@@ -16,6 +16,7 @@ from p2pfl.computing import ForkedCompute, ThreadCompute
 from p2pfl.errors import LearningError
 from p2pfl.gossip.messages import Vector
 from p2pfl.learning.learner import FitPlan, FitResult
+from p2pfl.learning.spawner import Spawner
 from p2pfl.seams import Compute
 from tests.learners import STATELESS, UNLUCKY, NumpyLearner, plan, same
 from tests.orphans import kill_once_it_says
@@ -45,7 +46,13 @@ def in_a_thread(learner: NumpyLearner) -> Iterator[ThreadCompute]:
     yield ThreadCompute(learner)
 
 
-@pytest.mark.parametrize("where", [ForkedCompute, in_a_thread])
+@contextmanager
+def in_a_spawned_process(learner: NumpyLearner) -> Iterator[ForkedCompute]:
+    with Spawner([lambda: learner]) as spawner, ForkedCompute(learner, (spawner, 0)) as compute:
+        yield compute
+
+
+@pytest.mark.parametrize("where", [ForkedCompute, in_a_thread, in_a_spawned_process])
 class TestCompute:
     """What both promise."""
 
@@ -107,6 +114,47 @@ def test_a_death_while_it_trains_is_told_and_nothing_is_waited_for_afterwards() 
 
     with ForkedCompute(NumpyLearner(before=die)) as seam:
         trio.run(compute, seam)
+
+
+def test_a_worker_that_died_can_be_had_anew_while_others_go_on() -> None:
+    def die(todo: FitPlan) -> None:
+        if todo.seed == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    async def fit(seam: Compute, seed: int) -> FitResult:
+        return await seam.fit(WEIGHTS, STATELESS, plan(seed))
+
+    learner = NumpyLearner(before=die)
+    before = sorted(Path("/proc/self/fd").iterdir())
+    with (
+        Spawner([lambda: LEARNER, lambda: learner]) as spawner,
+        ForkedCompute(LEARNER, (spawner, 0)) as other,
+    ):
+        killed = pytest.raises(LearningError, match="was killed by SIGKILL during training")
+        with ForkedCompute(learner, (spawner, 1)) as seam, killed:
+            trio.run(fit, seam, 2)
+        with ForkedCompute(learner, (spawner, 1)) as seam:
+            assert same(trio.run(fit, seam, 3), LEARNER.fit(WEIGHTS, STATELESS, plan(3), lambda: False))
+        assert same(trio.run(fit, other, 1), LEARNER.fit(WEIGHTS, STATELESS, plan(1), lambda: False))
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+    assert sorted(Path("/proc/self/fd").iterdir()) == before
+
+
+def test_without_its_spawner_nobody_trains_and_one_line_says_so() -> None:
+    async def fit(seam: Compute) -> None:
+        await seam.fit(WEIGHTS, STATELESS, plan(2))
+
+    def end_the_spawner(todo: FitPlan) -> None:
+        os.kill(os.getppid(), signal.SIGKILL)
+
+    learner = Endless(lambda: end_the_spawner(plan(2)))
+    with Spawner([lambda: learner]) as spawner:
+        ended = pytest.raises(LearningError, match="the process that starts those that train has ended")
+        with ForkedCompute(learner, (spawner, 0)) as seam, ended:
+            trio.run(fit, seam)
+        with pytest.raises(LearningError, match="start this one again"):
+            ForkedCompute(learner, (spawner, 0)).__enter__()
 
 
 def test_it_ends_with_its_context_busy_or_not_and_closes_its_files() -> None:

@@ -236,10 +236,12 @@ def test_every_refusal_of_the_document_has_its_error() -> None:
 
 def test_the_documents_routes_are_those_of_the_pages() -> None:
     assert set(openapi.PAGES) < PUBLIC
-    assert PUBLIC - set(openapi.PAGES) == {"/v1/events", "/metrics"}  # not JSON
+    assert PUBLIC - set(openapi.PAGES) == {"/v1/events", "/metrics", "/tasks"}  # not JSON; of several
     text = (Path(__file__).parents[3] / "docs" / "protocol.md").read_text(encoding="utf-8")
     for path in openapi.PAGES:
         assert f"`GET {path}`" in text
-    assert {(method, path) for path, method in CONTROLS} == ROUTES - {("HEAD", "/v1/controls")}
+    of_several_tasks = ("POST", "/start")
+    others = {("HEAD", "/v1/controls"), of_several_tasks}
+    assert {(method, path) for path, method in CONTROLS} == ROUTES - others
     for path, method in CONTROLS:
         assert f"`{method} {path}`" in text
