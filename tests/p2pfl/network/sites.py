@@ -70,7 +70,7 @@ class Site:
     rejected: list[tuple[PeerError, str, str]] = field(default_factory=list)
     state: dict[str, object] = field(default_factory=dict)
     company: bool = True
-    page: tuple[str, bytes] | None = None
+    page: tuple[str, bytes] | None = ("text/plain; version=0.0.4; charset=utf-8", b"p2pfl_round 3.0\n")
     end: trio.Event = field(default_factory=trio.Event)
     operated: Operated | None = None
 

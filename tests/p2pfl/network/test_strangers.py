@@ -43,7 +43,7 @@ from tests.p2pfl.network.sites import (
 )
 from tests.p2pfl.network.test_server import connected, get, post
 
-PAGES = ("/v1/status", "/v1/peers", "/v1/history", "/v1/layout", "/readyz")
+PAGES = ("/v1/status", "/v1/peers", "/v1/history", "/v1/layout", "/readyz", "/metrics")
 GUARDED = (*PAGES, "/v1/events", "/v1/model", "/v1/nothing")
 
 
