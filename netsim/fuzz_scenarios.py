@@ -36,6 +36,12 @@ ROBUST_RULES = (
     "median", "trimmed-mean:0.3", "krum:f=1", "multi-krum:f=1", "geometric-median", "centred-clipping",
     "clipped-gossip:0.3", "norm-bound:tau=1", "fltrust",
 )  # fmt: skip
+# In a share of these some of the nodes lie, in one of these ways; a back door is but poisoned data, like two.
+LYING = 0.6
+ATTACKS = (
+    "label-flip", "random-labels", "sign-flip", "noise", "scaled", "nan", "stale", "free-rider",
+    "inner-product", "sybil", "a-little:z=1.5",
+)  # fmt: skip
 # Seconds between a node's probes, one of these: probes often show most, rare ones cost least.
 PROBES = (1.0, 3.0, 10.0)
 # Training samples of digits; a share of them is kept.
@@ -67,6 +73,10 @@ def random_scenario(seed: int) -> Scenario:
     keys["probe-interval"] = float(_one(rng, PROBES))
     if rng.random() < ROBUST:  # drawn last, so that a seed's other draws are what they were
         keys["merge"] = ROBUST_RULES[seed % len(ROBUST_RULES)]
+        if nodes >= 4 and rng.random() < LYING:
+            possible = ATTACKS if nodes >= 8 else ATTACKS[:-1]  # the last takes two of them
+            attack, amount = _one(rng, possible), f"{int(rng.integers(25, 41))}%"
+            tables["adversaries"] = [{"attack": attack, "amount": amount, "from": _one(rng, ("1", "40%"))}]
     return scenario_of(build(SimConfig, keys), tables)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from netsim import invariants
+from netsim.attacks.poisoned import poison
 from netsim.evaluation import consensus, mean_model
 from netsim.fuzz_scenarios import random_scenario
 from netsim.inline import InlinePool
@@ -74,6 +75,7 @@ def run(
     config = scenario.config
     dataset = load(config.data)
     parts = shards(dataset, config.data, config.nodes)
+    dataset, parts = poison(config.seed, scenario.adversaries, dataset, parts)
     learner = TorchLearner(dataset, config.training.model)
     with InlinePool(learner) as pool, Journal(path) as journal:
         accounts: list[Account] = []

@@ -10,7 +10,8 @@
 | signatures | nobody is refused as a forger, and nobody as a replay of what was sent once |
 | consensus | after the last fault has healed, settling brings the models together (settling.py) |
 
-These hold of well-behaved nodes and learning rates; adversaries and divergent training may break them.
+These hold of well-behaved nodes and learning rates; with a minority of adversaries, of nodes that merge
+robustly, but for consensus. Those who merge by a mean may be made to diverge.
 """
 
 from __future__ import annotations

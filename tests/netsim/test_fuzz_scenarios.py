@@ -139,6 +139,13 @@ CONTENTS: dict[str, Callable[[Scenario], bool]] = {
     "requests doubled of nodes that sign": lambda scenario: (
         scenario.config.signed and scenario.config.links.duplication > 0
     ),
+    "adversaries": lambda scenario: bool(scenario.adversaries),
+    "adversaries among nodes that fail": lambda scenario: (
+        bool(scenario.adversaries) and (amount("crash")(scenario) or amount("hang")(scenario))
+    ),
+    "adversaries who are honest at first": lambda scenario: any(
+        adversary.window.first > 1 for adversary in scenario.adversaries
+    ),
     "two nodes": lambda scenario: scenario.config.nodes == 2,
     "many nodes": lambda scenario: scenario.config.nodes >= 25,
 }  # fmt: skip
@@ -147,6 +154,13 @@ CONTENTS: dict[str, Callable[[Scenario], bool]] = {
 @pytest.mark.parametrize("name", CONTENTS)
 def test_the_seeds_together_contain(name: str) -> None:
     assert any(CONTENTS[name](scenario) for scenario in scenarios())
+
+
+def test_only_nodes_that_merge_robustly_are_lied_to() -> None:
+    lied_to = [scenario for scenario in scenarios() if scenario.adversaries]
+    assert {scenario.config.gossip.merge for scenario in lied_to} <= set(ROBUST_RULES)
+    assert len({adversary.name for scenario in lied_to for adversary in scenario.adversaries}) >= 5
+    assert all(len(scenario.honest) > scenario.config.nodes / 2 for scenario in lied_to)
 
 
 def test_equal_seeds_are_equal_scenarios_and_others_are_not() -> None:
