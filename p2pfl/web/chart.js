@@ -5,8 +5,8 @@ import { svg } from "./dom.js";
 const LEFT = 58, RIGHT = 12, TOP = 24, BOTTOM = 34;
 
 // series: [{ name, kind: own | second | peer, points: [[x, y], ...] }]; from: the lowest y, or null;
-// xName; xText, yText: numbers to text.  Of the peers only one is named: they look alike.
-export function draw(chart, { series, from = null, to = null, xName, xText, yText, summary }) {
+// xName; xText, yText: numbers to text.  xSteps: between two marks, for what is not counted in tens.  Of the peers only one is named: they look alike.
+export function draw(chart, { series, from = null, to = null, xName, xText, xSteps = null, yText, summary }) {
   const width = chart.clientWidth || 400, height = chart.clientHeight || 230;
   chart.setAttribute("viewBox", `0 0 ${width} ${height}`);
   chart.setAttribute("aria-label", summary);
@@ -27,7 +27,7 @@ export function draw(chart, { series, from = null, to = null, xName, xText, yTex
     svg("line", { class: "axis", x1: LEFT, x2: right, y1: py(y), y2: py(y) }),
     svg("text", { x: LEFT - 8, y: py(y) + 4, "text-anchor": "end" }, yText(y)),
   ]);
-  for (const x of ticks(x0, x1, Math.max(2, Math.floor(width / 90)))) {
+  for (const x of ticks(x0, x1, Math.max(2, Math.floor(width / 90)), xSteps)) {
     if (x < x0 || x > x1) continue;
     parts.push(svg("text", { x: px(x), y: bottom + 16, "text-anchor": "middle" }, xText(x)));
   }
@@ -36,7 +36,7 @@ export function draw(chart, { series, from = null, to = null, xName, xText, yTex
     parts.push(svg("polyline", { class: `curve ${kind}`, points: points.map(([x, y]) => `${px(x).toFixed(1)},${py(y).toFixed(1)}`).join(" ") }));
     if (points.length === 1) parts.push(svg("circle", { class: `curve ${kind}`, cx: px(points[0][0]), cy: py(points[0][1]), r: 2 }));
   }
-  let at = LEFT;
+  let at = 2;
   for (const { kind, name } of series.filter(({ kind }, i) => series.findIndex((one) => one.kind === kind) === i)) {
     parts.push(svg("line", { class: `key ${kind}`, x1: at, x2: at + 18, y1: 9, y2: 9 }), svg("text", { x: at + 23, y: 13 }, name));
     at += 23 + 7 * name.length + 14;
@@ -45,11 +45,11 @@ export function draw(chart, { series, from = null, to = null, xName, xText, yTex
 }
 
 // About `count` round numbers from at most `low` to at least `high`.
-export function ticks(low, high, count) {
+export function ticks(low, high, count, steps = null) {
   if (!(high > low)) return [low, low + (Math.abs(low) || 1)];
   const rough = (high - low) / count;
   const power = 10 ** Math.floor(Math.log10(rough));
-  const step = power * [1, 2, 5, 10].find((factor) => factor * power >= rough);
+  const step = steps?.find((one) => one >= rough) ?? power * [1, 2, 5, 10].find((factor) => factor * power >= rough);
   const found = [];
   for (let i = Math.floor(low / step + 1e-9); (i - 1) * step < high - 1e-9 * step; i++) found.push(Number((i * step).toPrecision(12)));
   return found;

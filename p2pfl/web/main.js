@@ -57,6 +57,7 @@ function showCurves() {
   });
 }
 
+const TIMES = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200, 3600, 7200, 14400, 43200, 86400, 172800, 604800]; // seconds
 const whole = (x) => (Number.isInteger(x) ? String(x) : "");
 
 function grouped(points) {
@@ -71,7 +72,7 @@ function showTraffic() {
   text("traffic-total", `received ${bytes(past.received)}, sent ${bytes(past.sent)} in ${span(past.at)}`);
   draw($("traffic-chart"), {
     series: [{ name: "received", kind: "own", points: points.map((p) => [p.t, p.received]) }, { name: "sent", kind: "second", points: points.map((p) => [p.t, p.sent]) }],
-    from: 0, xName: "since the start", xText: span, yText: bytes,
+    from: 0, xName: "since the start", xText: span, xSteps: TIMES, yText: bytes,
     summary: `Bytes since the start: received ${bytes(past.received)}, sent ${bytes(past.sent)}`,
   });
 }
@@ -88,7 +89,7 @@ function showFacts() {
     Loss: figure(status.loss),
     "Merge rule": status.kept_own ? `${status.merge}; too few models ${status.kept_own} times` : status.merge,
     Signs: status.signs ? (status.requires_signatures ? "yes, and takes nothing unsigned" : "yes") : "no",
-    Storage: storage === null ? "keeps nothing" : Object.entries(storage).map(([key, value]) => `${key.replaceAll("_", " ")}: ${Array.isArray(value) ? value.join("; ") || "none" : value}`).join(", "),
+    Storage: storage === null ? "keeps nothing" : Object.entries(storage).filter(([, value]) => value !== "" && value !== null).map(([key, value]) => `${key.replaceAll("_", " ")}: ${Array.isArray(value) ? value.join("; ") || "none" : value}`).join(", "),
   };
   $("facts").replaceChildren(...Object.entries(facts).flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
 }

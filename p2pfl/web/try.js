@@ -3,7 +3,7 @@
 import { ask, Refused } from "./api.js";
 import { $, bars, share } from "./dom.js";
 
-const PEN = 22; // pixels of the pad's 280: as thick as the strokes of the digits that models learn
+const PEN = 30; // pixels of the pad's 280: about as thick as the strokes of the digits that models learn
 const LARGEST = 512; // pixels of a side; larger pictures are made smaller here
 const AGAIN = 2000; // milliseconds between two questions about the same picture
 const SHOWN = 10; // classes

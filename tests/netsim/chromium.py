@@ -57,8 +57,8 @@ class Browser:
         for domain in ("Page", "Network", "Runtime", "Log"):
             self.call(f"{domain}.enable")
 
-    def open(self, page: Path, width: int, height: int, scheme: str) -> None:
-        """Load a file in a window of this size in CSS pixels; scheme: light or dark."""
+    def open(self, page: Path | str, width: int, height: int, scheme: str) -> None:
+        """Load a file or an address in a window of this size in CSS pixels; scheme: light or dark."""
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width, height=height, deviceScaleFactor=1, mobile=False,
@@ -67,7 +67,7 @@ class Browser:
         self.requests.clear()
         self.complaints.clear()
         self._loaded = False
-        self.call("Page.navigate", url=page.absolute().as_uri())
+        self.call("Page.navigate", url=page if isinstance(page, str) else page.absolute().as_uri())
         while not self._loaded:
             self._take(self._receive())
         # Whatever is in the window has been decoded, and drawn, when two frames have passed.
@@ -78,6 +78,44 @@ class Browser:
         answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
+
+    def until(self, condition: str, seconds: float = DEADLINE) -> None:
+        """Wait until an expression is true of the page, which is asked whenever the page changes."""
+        changed = """new Promise(done => {
+            const seen = new MutationObserver(() => look());
+            const look = () => { if (%s) { seen.disconnect(); done(true) } };
+            seen.observe(document, {subtree: true, childList: true, characterData: true, attributes: true});
+            setTimeout(() => { seen.disconnect(); done(false) }, %d);
+            look();
+        })"""
+        assert self.value(changed % (condition, 1000 * seconds)), f"it never came to {condition}"
+
+    def click(self, selector: str) -> None:
+        """As with a mouse, in the middle of an element."""
+        x, y = self.place(selector, 0.5, 0.5)
+        self.drag([(x, y)])
+
+    def place(self, selector: str, across: float, down: float) -> tuple[float, float]:
+        """A point of an element, which is scrolled into view, in the window's CSS pixels."""
+        box = self.value(
+            "(e => (e.scrollIntoView({block: 'center'}), e.getBoundingClientRect().toJSON()))"
+            + f"(document.querySelector({json.dumps(selector)}))"
+        )
+        return box["x"] + across * box["width"], box["y"] + down * box["height"]
+
+    def drag(self, points: list[tuple[float, float]]) -> None:
+        """Press the mouse's button at the first point, move through the others, and let go at the last."""
+        first, last = points[0], points[-1]
+        mouse = [
+            ("mousePressed", first),
+            *(("mouseMoved", point) for point in points[1:]),
+            ("mouseReleased", last),
+        ]
+        for kind, (x, y) in mouse:
+            self.call(
+                "Input.dispatchMouseEvent",
+                type=kind, x=x, y=y, button="left", buttons=int(kind != "mouseReleased"), clickCount=1,
+            )  # fmt: skip
 
     def picture(self, path: Path) -> None:
         """The whole page, as a PNG file."""
