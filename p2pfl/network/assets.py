@@ -17,7 +17,7 @@ from starlette.responses import Response
 from p2pfl.errors import NoSuchRoute
 from p2pfl.network import problems
 
-INDEX = "index.html"
+INDEX, TASKS = "index.html", "tasks.html"
 MEDIA_TYPES = {
     "html": "text/html; charset=utf-8",
     "css": "text/css; charset=utf-8",
@@ -47,6 +47,11 @@ HEADERS = {
 
 async def index(request: Request) -> Response:
     return _answer(request, INDEX)
+
+
+async def tasks(request: Request) -> Response:
+    """Of a process of several tasks."""
+    return _answer(request, TASKS)
 
 
 async def file(request: Request) -> Response:

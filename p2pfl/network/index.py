@@ -2,6 +2,7 @@
 
 GET  /tasks              the tasks, JSON            GET /healthz, /readyz    of the process
 POST /tasks/NAME/start   for the operator           GET /openapi.json, /
+GET  /web/...            the page's files
 GET  /tasks/NAME         goes to /tasks/NAME/, so that a page's relative addresses are right
 """
 
@@ -14,14 +15,13 @@ from typing import Protocol
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from p2pfl import __version__
 from p2pfl.config import TASKS, is_task_path
 from p2pfl.errors import FrameError, NoSuchRoute, PeerError, WrongMethod
-from p2pfl.network import openapi_tasks, problems
+from p2pfl.network import assets, openapi_tasks, problems
 from p2pfl.network.app import REFUSED
 from p2pfl.network.operator_routes import START, check_operator
 from p2pfl.network.splitting import TASK
@@ -59,7 +59,8 @@ def make_index(tasks: Tasks) -> ASGIApp:
         ("/healthz", index.health, "GET"),
         ("/readyz", index.readiness, "GET"),
         ("/openapi.json", index.openapi, "GET"),
-        ("/", index.index, "GET"),
+        ("/", assets.tasks, "GET"),
+        ("/web/{name:str}", assets.file, "GET"),
     ]
     app = Starlette(
         routes=[Route(path, endpoint, methods=[method]) for path, endpoint, method in routes],
@@ -104,9 +105,6 @@ class _Index:
 
     async def openapi(self, request: Request) -> Response:
         return JSONResponse(openapi_tasks.document())
-
-    async def index(self, request: Request) -> Response:
-        return PlainTextResponse(f"p2pfl {__version__}: several gossip-learning nodes; see {TASKS}\n")
 
     async def refuse(self, request: Request, error: Exception) -> Response:
         """Refusals as problem documents, and counted."""

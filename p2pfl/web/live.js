@@ -9,7 +9,7 @@ const POLLS = 20; // before a stream is tried again
 
 const sleep = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
 
-// hear: { history(document), status(document), connection(state), unauthorised(): Promise, missing() }
+// hear: { history(document), status(document), connection(state), unauthorised(): Promise }
 export async function watch(hear) {
   let failures = 0;
   for (;;) {
@@ -27,7 +27,6 @@ export async function watch(hear) {
         await hear.unauthorised();
         continue;
       }
-      if (error instanceof Refused && error.status === 404 && (await hear.missing())) return;
     }
     hear.connection("lost");
     if (!heard && ++failures >= 2) await poll(hear).catch(() => {});

@@ -3,7 +3,8 @@
 import { Past } from "./past.js";
 import { draw } from "./chart.js";
 import { drawGraph, listExchanges, listPeers } from "./network.js";
-import { getJson, hasToken, setToken, takeSecrets } from "./api.js";
+import { getJson, takeSecrets } from "./api.js";
+import { askForToken } from "./token.js";
 import { $, bars, bytes, el, figure, link, number, share, span, text } from "./dom.js";
 import { startControls, showState } from "./controls.js";
 import { startTrying, modelChanged } from "./try.js";
@@ -116,42 +117,15 @@ function connection(state) {
   $("connection").className = `connection ${state === "lost" ? "lost" : "live"}`;
 }
 
-let asking = null; // one dialog for all who were refused
-
-function askForToken() {
-  asking ??= new Promise((done) => {
-    const dialog = $("ask-token");
-    $("token-wrong").hidden = !hasToken();
-    dialog.showModal();
-    dialog.addEventListener("close", () => {
-      if ($("token").value) setToken($("token").value.trim());
-      $("token").value = "";
-      asking = null;
-      done();
-    }, { once: true });
+// A process with several tasks: each has such a page, and the process one that lists them.
+async function linkTasks() {
+  const tasks = await getJson("../../tasks").catch(() => []);
+  const links = tasks.map(({ name }) => {
+    const url = new URL(`../${encodeURIComponent(name)}/`, location.href);
+    return el("a", { href: url.href, "aria-current": url.pathname === location.pathname ? "page" : null }, name);
   });
-  return asking;
-}
-
-// A process with several tasks: its page lists them, and each has a page of its own.
-async function listTasks(address) {
-  let tasks;
-  try {
-    tasks = await getJson(address);
-  } catch {
-    return false;
-  }
-  const list = Array.isArray(tasks) ? tasks : tasks.tasks || [];
-  const base = new URL(address, location.href);
-  $("tasks").replaceChildren(
-    ...list.map((task) => {
-      const url = new URL(`tasks/${encodeURIComponent(task.name)}/`, base);
-      const here = url.pathname === location.pathname;
-      return el("span", {}, el("a", { href: url.href, "aria-current": here ? "page" : null }, task.name), ` ${task.state || ""}`);
-    }),
-  );
-  $("tasks").hidden = !list.length;
-  return list.length > 0;
+  $("tasks").replaceChildren(el("a", { href: "../../" }, "all tasks"), ...links);
+  $("tasks").hidden = false;
 }
 
 takeSecrets();
@@ -164,7 +138,7 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", showSoon);
 setInterval(showSoon, 5000); // what is so long ago
 startTrying();
 startControls();
-if (/\/tasks\/[^/]+\/$/.test(location.pathname)) listTasks("../../tasks");
+if (/\/tasks\/[^/]+\/$/.test(location.pathname)) linkTasks();
 watch({
   history(document) {
     past.add(document);
@@ -178,11 +152,4 @@ watch({
   },
   connection,
   unauthorised: askForToken,
-  async missing() {
-    if (!(await listTasks("tasks"))) return false;
-    $("main").hidden = true;
-    text("name", "tasks");
-    text("connection", "");
-    return true;
-  },
 });

@@ -56,9 +56,10 @@ async def test_the_page_needs_no_token_and_what_it_shows_does() -> None:
         assert (await call(app, "POST", path)).status == 401
 
 
-def test_nothing_is_fetched_from_elsewhere_and_nothing_is_inline() -> None:
-    page = assets.contents()[assets.INDEX].decode()
-    assert re.findall(r"<script[^>]*>", page) == ['<script type="module" src="web/main.js">']
+@pytest.mark.parametrize(("page", "script"), [(assets.INDEX, "main.js"), (assets.TASKS, "tasks.js")])
+def test_nothing_is_fetched_from_elsewhere_and_nothing_is_inline(page: str, script: str) -> None:
+    page = assets.contents()[page].decode()
+    assert re.findall(r"<script[^>]*>", page) == [f'<script type="module" src="web/{script}">']
     assert not re.search(r"<style|\sstyle=|\son\w+=|javascript:", page)
     for name, found in assets.contents().items():
         text = found.decode().replace("http://www.w3.org/2000/svg", "")
@@ -66,8 +67,8 @@ def test_nothing_is_fetched_from_elsewhere_and_nothing_is_inline() -> None:
 
 
 def test_addresses_are_relative_since_a_node_may_live_below_another_path() -> None:
-    page = assets.contents()[assets.INDEX].decode()
-    assert not re.search(r'(?:src|href)="/', page)
+    for name in (assets.INDEX, assets.TASKS):
+        assert not re.search(r'(?:src|href)="/', assets.contents()[name].decode())
     for name, text in scripts().items():
         assert not re.search(r"""(?:ask|getJson|postJson|fetch)\(["'`]/""", text), name
 
@@ -86,8 +87,8 @@ def test_what_peers_say_is_never_taken_for_html() -> None:
 
 
 def test_every_module_that_is_imported_and_every_element_that_is_looked_for_is_there() -> None:
-    page = assets.contents()[assets.INDEX].decode()
     for name, text in scripts().items():
+        page = assets.contents()[assets.TASKS if name == "tasks.js" else assets.INDEX].decode()
         for module in re.findall(r'from "\./([\w.]+)"', text):
             assert module in assets.contents(), f"{name} imports {module}"
         for identity in re.findall(r'(?:\$|\btext)\("([\w-]+)"', text):

@@ -137,7 +137,11 @@ async def test_the_process_answers_for_itself_at_its_root() -> None:
     process.lacking = ["c: failed"]
     answer = await call(app, "GET", "/readyz")
     assert (answer.status, json.loads(answer.body)) == (503, {"ready": False, "lacks": ["c: failed"]})
-    assert (await call(app, "GET", "/")).status == 200
+    page = await call(app, "GET", "/")
+    assert (page.status, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert b'src="web/tasks.js"' in page.body
+    assert (await call(app, "GET", "/web/tasks.js")).status == 200
+    assert (await call(app, "GET", "/web/tasks.py")).status == 404
     moved = await call(app, "GET", "/tasks/a")
     assert (moved.status, moved.headers["location"]) == (308, "/tasks/a/")
 
