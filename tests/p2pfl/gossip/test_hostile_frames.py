@@ -81,8 +81,16 @@ def test_no_bit_of_a_signed_head_can_be_flipped() -> None:
 def test_corpus_has_a_frame_for_every_error() -> None:
     assert len(MODELS) >= 40
     assert len({frame.name for frame in MODELS + HELLOS}) == len(MODELS + HELLOS)
-    about_requests = {errors.TooSlow, errors.NoSuchRoute, errors.WrongMethod, errors.Busy}
+    about_requests = {errors.TooSlow, errors.NoSuchRoute, errors.WrongMethod, errors.Busy, errors.NotRunning}
     about_requests |= {errors.Unauthorised, errors.NoCertificate, errors.PlainHttp, errors.TooManyRequests}
+    # What people and their programs ask, and peers do not.
+    about_requests |= {
+        errors.BadSetting,
+        errors.NotOperator,
+        errors.ForeignOrigin,
+        errors.BadPicture,
+        errors.CannotPredict,
+    }
     # What only some receivers refuse, and only sometimes: test_admission.py.
     about_senders = {errors.SignatureRequired, errors.NotAllowed, errors.WrongReceiver}
     about_senders |= {errors.Replayed, errors.Unasked}
