@@ -64,6 +64,7 @@ class Events:
         """Until the node ends."""
         service, seen, shown = self._service, 0, b""
         while True:
+            last = service.end.is_set()  # before looking: what happens while it is sent is sent too
             history = service.history(seen)
             seen = int(str(history["sequence"]))
             news = [(b"history", encoded(history))]
@@ -71,7 +72,7 @@ class Events:
                 news.append((b"status", status))
                 shown = status
             await _send(send, b"".join(b"event: %s\ndata: %s\n\n" % one for one in news))
-            if service.end.is_set():
+            if last:
                 return
             with self._clock.deadline(SPACING):
                 await service.end.wait()
